@@ -1,0 +1,3 @@
+//! What was measured and how.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The gateway/ring part of Ringway.

