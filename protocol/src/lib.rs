@@ -4,6 +4,7 @@
 //! - `entry.rs`: a place in a conversation's log: a message or a change. One encoding serves the store,
 //!   the trunk and history.
 //! - `trunk.rs`: what gateways, API and router tell each other.
+//! - `token.rs`: who a client is, proved by a JWT.
 //! - `limits.rs`: every bound that belongs to the protocol, with unit and reason.
 //!
 //! Absence: nothing here opens a socket, reads a clock, takes a lock or holds `unsafe`.
@@ -12,5 +13,6 @@
 pub mod entry;
 pub mod ids;
 pub mod limits;
+pub mod token;
 pub mod trunk;
 pub mod user;
