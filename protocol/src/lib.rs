@@ -5,14 +5,20 @@
 //!   the trunk and history.
 //! - `trunk.rs`: what gateways, API and router tell each other.
 //! - `token.rs`: who a client is, proved by a JWT.
+//! - `websocket/`: RFC 6455: the upgrade, frames to messages and back.
+//! - `client/`: the frames of our own protocol, in JSON and protobuf.
+//! - `byte_cursor.rs`: reads the binary formats of ours.
 //! - `limits.rs`: every bound that belongs to the protocol, with unit and reason.
 //!
 //! Absence: nothing here opens a socket, reads a clock, takes a lock or holds `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod byte_cursor;
+pub mod client;
 pub mod entry;
 pub mod ids;
 pub mod limits;
 pub mod token;
 pub mod trunk;
 pub mod user;
+pub mod websocket;
