@@ -1,3 +1,11 @@
-//! Generates the protobuf types from the published `.proto` files, without a protoc to install.
+//! Generates the protobuf types from the `.proto` files, without a protoc to install.
 
-fn main() {}
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["proto/internal.proto"], ["proto"])?;
+    // `Bytes` for every `bytes` field: decoding shares the buffer instead of copying bodies.
+    prost_build::Config::new().bytes(["."]).compile_fds(files)?;
+    Ok(())
+}

@@ -1,12 +1,14 @@
 //! An entry: one place in a conversation's log, a message or a change of the conversation.
 //!
 //! A change takes a place in the order like a message, so that members and the log agree on who was in
-//! when. The encoding (`Entry::encode`) is protobuf, described in `internal.proto`: it is what the store
-//! keeps, what the trunk carries and what history reads, so that an entry is encoded once in its life.
-//! A gateway core turns it into a client's JSON or protobuf once for all recipients of that encoding.
+//! when. The encoding (`Entry::encode`) is protobuf, described in `internal.proto` and written by
+//! `entry_codec.rs`: it is what the store keeps, what the trunk carries and what history reads, so that an
+//! entry is encoded once in its life. A gateway core turns it into a client's JSON or protobuf once for all
+//! recipients of that encoding.
 
 use bytes::Bytes;
 
+pub use crate::entry_codec::EntryError;
 use crate::ids::{ConversationId, Epoch, MessageId, Seq, Timestamp};
 use crate::user::{ClientMessageId, UserId};
 

@@ -2,7 +2,7 @@
 //!
 //! - `ids.rs`, `user.rs`: the names of things, one type each.
 //! - `entry.rs`: a place in a conversation's log: a message or a change. One encoding serves the store,
-//!   the trunk and history.
+//!   the trunk and history (`entry_codec.rs`).
 //! - `trunk.rs`: what gateways, API and router tell each other.
 //! - `token.rs`: who a client is, proved by a JWT.
 //! - `websocket/`: RFC 6455: the upgrade, frames to messages and back.
@@ -16,6 +16,7 @@
 pub mod byte_cursor;
 pub mod client;
 pub mod entry;
+mod entry_codec;
 pub mod ids;
 pub mod limits;
 pub mod token;
