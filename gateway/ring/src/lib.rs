@@ -1,1 +1,22 @@
-//! The gateway/ring part of Ringway.
+//! io_uring for the socket plane: an API that no caller can make unsound, over a kernel or a fake one.
+//!
+//! - `ring.rs`: sockets by token, completions that mean one thing each, the rules of io_uring.
+//! - `driver.rs`: what that needs of a kernel; `kernel.rs`, `buffers.rs` and `enter.rs` are io_uring.
+//! - `user_data.rs`: slot, generation and kind in 64 bits.
+//! - `probe.rs`: what this machine's kernel gives, and why it refuses.
+//!
+//! The only crate with `unsafe`, all of it in `kernel.rs`, `buffers.rs` and `enter.rs`.
+
+mod buffers;
+mod driver;
+mod enter;
+mod kernel;
+mod probe;
+mod ring;
+mod user_data;
+
+pub use driver::{Driver, Operation, RawCompletion, RingError, Wait};
+pub use kernel::{KernelDriver, KernelSettings, RingFeatures};
+pub use probe::{KernelReport, descriptors_max, probe, raise_descriptor_limit};
+pub use ring::{Completion, ListenerId, ReceivedBuffer, Ring, RingCounters};
+pub use user_data::{Kind, SLOTS_MAX, Token, UserData};
