@@ -2,6 +2,7 @@
 //!
 //! - `ring.rs`: sockets by token, completions that mean one thing each, the rules of io_uring.
 //! - `driver.rs`: what that needs of a kernel; `kernel.rs`, `buffers.rs` and `enter.rs` are io_uring.
+//! - `fake.rs`: a kernel for tests, with bad manners on a seed.
 //! - `user_data.rs`: slot, generation and kind in 64 bits.
 //! - `probe.rs`: what this machine's kernel gives, and why it refuses.
 //!
@@ -10,6 +11,7 @@
 mod buffers;
 mod driver;
 mod enter;
+pub mod fake;
 mod kernel;
 mod probe;
 mod ring;
