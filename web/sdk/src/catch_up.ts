@@ -23,6 +23,8 @@ interface Sync {
   asked: Set<string>;
   /** Fell behind again while it ran. */
   again: Set<string>;
+  /** Of these the last page said that there is more. */
+  unfinished: Set<string>;
   /** Whether it brought anything new. */
   progress: boolean;
   timer: unknown;
@@ -77,7 +79,8 @@ export class CatchUp {
   pump(): void {
     if (!this.#link || this.#sync || this.#behind.size === 0) return;
     const asked = [...this.#behind.keys()].slice(0, this.#width);
-    this.#sync = { asked: new Set(asked), again: new Set(), progress: false, timer: undefined };
+    const none = { again: new Set<string>(), unfinished: new Set<string>(), progress: false, timer: undefined };
+    this.#sync = { asked: new Set(asked), ...none };
     this.#endIn(this.#sync, SILENCE_MS_MAX);
     const places = asked.map((conversation) => [conversation, this.#sequencer.ask(conversation)]);
     this.#link.send({ type: "sync", last_seen: Object.fromEntries(places) });
@@ -90,7 +93,8 @@ export class CatchUp {
     if (!sync) return;
     sync.progress ||= progress;
     this.#endIn(sync, SILENCE_MS_MAX);
-    if (!more) this.#complete(sync, conversation);
+    if (more) sync.unfinished.add(conversation);
+    else this.#complete(sync, conversation);
   }
 
   /** `sync_done` came. */
@@ -98,7 +102,8 @@ export class CatchUp {
     const sync = this.#sync;
     if (!sync) return;
     for (const conversation of sync.asked) {
-      // No last page. Either there was nothing for us, or the server came to its bound of messages before
+      if (sync.unfinished.has(conversation)) continue;
+      // No page at all. Either there was nothing for us, or the server came to its bound of messages before
       // it; then something else moved, and asking again goes on from there.
       const missing = (this.#behind.get(conversation) ?? 0) > (this.#sequencer.seen(conversation) ?? 0);
       if (!(missing && sync.progress)) this.#complete(sync, conversation);
