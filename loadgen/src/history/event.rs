@@ -323,6 +323,37 @@ pub fn write_line(time: u64, event: &Event<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"}\n");
 }
 
+impl<'a> Entry<'a> {
+    /// A change, which has no body: its hash is that of its words.
+    pub fn change(
+        conversation: ConversationId,
+        seq: Seq,
+        message: MessageId,
+        sender: impl Into<Cow<'a, str>>,
+        change: impl Into<Cow<'a, str>>,
+        users: Vec<impl Into<Cow<'a, str>>>,
+    ) -> Self {
+        let change = change.into();
+        let users: Vec<Cow<'a, str>> = users.into_iter().map(Into::into).collect();
+        let mut words = change.as_bytes().to_vec();
+        for user in &users {
+            words.push(b' ');
+            words.extend_from_slice(user.as_bytes());
+        }
+        Self {
+            conversation,
+            seq,
+            message,
+            hash: crate::payload::hash(&words),
+            sender: sender.into(),
+            client_message_id: "".into(),
+            forgery: "".into(),
+            change,
+            users,
+        }
+    }
+}
+
 impl Via {
     /// Its word in a line.
     pub fn as_str(self) -> &'static str {
