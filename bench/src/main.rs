@@ -1,3 +1,0 @@
-//! What was measured and how.
-
-fn main() {}
