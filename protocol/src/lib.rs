@@ -3,7 +3,7 @@
 //! - `ids.rs`, `user.rs`: the names of things, one type each.
 //! - `entry.rs`: a place in a conversation's log: a message or a change. One encoding serves the store,
 //!   the trunk and history (`entry_codec.rs`).
-//! - `trunk.rs`: what gateways, API and router tell each other.
+//! - `trunk/`: what gateways, API and router tell each other, and its bytes between machines.
 //! - `token.rs`: who a client is, proved by a JWT.
 //! - `websocket/`: RFC 6455: the upgrade, frames to messages and back.
 //! - `client/`: the frames of our own protocol, in JSON and protobuf.

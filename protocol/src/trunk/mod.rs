@@ -1,7 +1,7 @@
 //! What gateways, the HTTP API and the router tell each other.
 //!
 //! Inside one process the values travel as they are, through bounded inboxes (crate `trunk`); between
-//! machines by the codec at the bottom of this file, the same values. An *endpoint* is a gateway core or
+//! machines by the bytes of `codec.rs`, the same values. An *endpoint* is a gateway core or
 //! the API; a *worker* is a router thread with its share of the virtual shards. From one endpoint to one
 //! worker, and back, order is kept: what a client may rely on leans on that.
 //!
@@ -9,6 +9,8 @@
 //!   endpoint ── Attach, Detach, Request ──▶ worker      ToRouter
 //!   endpoint ◀── Reply, FanOut, Close, Watermark, Lost ── worker   ToEndpoint
 //! ```
+
+pub mod codec;
 
 use std::sync::Arc;
 
