@@ -1,0 +1,373 @@
+//! The WebSocket part of a connection's life: frames to a session or to an echo, silence, and the close
+//! handshake of RFC 6455 section 7.
+//!
+//! Reading may pause, when a session's window or an echo's queue is full: what still arrives is held, in
+//! order and unread, and the silence clock stands still. What a frame means is `session/`.
+
+use std::borrow::Cow;
+
+use ringway_protocol::client::Encoding;
+use ringway_protocol::ids::ConnectionId;
+use ringway_protocol::limits::SILENCE_MILLISECONDS;
+use ringway_protocol::token::Claims;
+use ringway_protocol::websocket::{
+    CloseCode, Event, FrameReader, Opcode, Role, append_close, append_close_answer, append_frame,
+};
+
+use super::{Phase, TrunkEvent};
+use super::limits::{ECHO_MESSAGE_BYTES_MAX, ECHO_QUEUE_BYTES, ECHO_SILENCE_MILLISECONDS, MESSAGE_MILLISECONDS};
+use super::output::Output;
+use crate::clock::Tick;
+use crate::context::Context;
+use crate::session::{Delivery, Session};
+
+/// What a step of a connection works with: who it is, when it is, what the core shares, and the queue.
+pub(crate) struct Exchange<'a> {
+    pub(crate) id: ConnectionId,
+    pub(crate) now: Tick,
+    pub(crate) context: &'a mut Context,
+    pub(crate) output: &'a mut Output,
+}
+
+/// Why a WebSocket ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// We close.
+    Close(CloseCode, Cow<'static, str>),
+    /// The peer closed first, and is answered.
+    PeerClosed(Option<CloseCode>),
+}
+
+impl End {
+    /// We close with a fixed reason.
+    pub(crate) fn close(code: CloseCode, reason: &'static str) -> Self {
+        End::Close(code, Cow::Borrowed(reason))
+    }
+}
+
+/// How a step ended: `Err` ends the WebSocket.
+pub(crate) type Step = Result<(), End>;
+
+/// One upgraded connection.
+pub(super) struct WebSocket {
+    pub(super) reader: FrameReader,
+    pub(super) mode: Mode,
+    /// Received while reading is paused, unread.
+    pub(super) held: Vec<u8>,
+    /// The last time that the peer showed life.
+    pub(super) heard: Tick,
+    /// When the message began that is arriving in part.
+    pub(super) message_since: Option<Tick>,
+    /// Our share of the core's budget for what was received in part.
+    share: usize,
+    /// Our Close frame is queued: only the peer's Close is still of interest.
+    pub(super) closing: bool,
+}
+
+/// What the messages are for.
+pub(super) enum Mode {
+    /// Every message comes back.
+    Echo,
+    /// The chat protocol.
+    Chat(Box<Session>),
+}
+
+impl WebSocket {
+    /// A chat socket whose 101 is queued.
+    pub(super) fn chat(context: &Context, encoding: Encoding, bearer: Option<Box<Claims>>, now: Tick) -> Self {
+        let session = Session::new(encoding, bearer, now);
+        Self::new(context.settings.message_bytes_max, Mode::Chat(Box::new(session)), now)
+    }
+
+    /// An echo socket whose 101 is queued.
+    pub(super) fn echo(now: Tick) -> Self {
+        Self::new(ECHO_MESSAGE_BYTES_MAX, Mode::Echo, now)
+    }
+
+    fn new(message_bytes_max: usize, mode: Mode, now: Tick) -> Self {
+        Self {
+            reader: FrameReader::new(Role::Server, message_bytes_max),
+            mode,
+            held: Vec::new(),
+            heard: now,
+            message_since: None,
+            share: 0,
+            closing: false,
+        }
+    }
+
+    /// Goes on from what was frozen. [`arrive`](Self::arrive) takes its share of the core's budget.
+    pub(super) fn resume(
+        reader: FrameReader,
+        mode: Mode,
+        held: Vec<u8>,
+        heard: Tick,
+        message_since: Option<Tick>,
+        closing: bool,
+    ) -> Self {
+        Self { reader, mode, held, heard, message_since, share: 0, closing }
+    }
+
+    /// It lives on this core from here on.
+    pub(super) fn arrive(&mut self, context: &mut Context) {
+        let share = self.reader.heap_bytes() + self.held.capacity();
+        // Without room it stays uncounted until it changes, and is closed then.
+        if context.partial.replace(0, share) {
+            self.share = share;
+        }
+        if let Mode::Chat(session) = &self.mode
+            && session.is_counted()
+        {
+            context.note_session_begin();
+        }
+    }
+
+    /// It lives elsewhere from here on.
+    pub(super) fn leave(&mut self, context: &mut Context) {
+        context.partial.replace(self.share, 0);
+        self.share = 0;
+        if let Mode::Chat(session) = &self.mode
+            && session.is_counted()
+        {
+            context.note_session_end();
+        }
+    }
+
+    /// How far it has come.
+    pub(super) fn phase(&self) -> Phase {
+        match &self.mode {
+            _ if self.closing => Phase::Ending,
+            Mode::Echo => Phase::Echo,
+            Mode::Chat(session) if session.is_welcome() => Phase::Session,
+            Mode::Chat(_) => Phase::Unwelcome,
+        }
+    }
+
+    /// The process drains.
+    pub(super) fn begin_drain(&mut self, exchange: &mut Exchange<'_>, after_ms: u64, within_ms: u64) -> Step {
+        match &mut self.mode {
+            _ if self.closing => Ok(()),
+            Mode::Chat(session) => session.begin_drain(exchange, after_ms, within_ms),
+            Mode::Echo => Err(End::close(CloseCode::GOING_AWAY, "the server drains")),
+        }
+    }
+
+    /// A live entry.
+    pub(super) fn deliver(&mut self, exchange: &mut Exchange<'_>, delivery: &mut Delivery<'_>) -> Step {
+        match &mut self.mode {
+            Mode::Chat(session) if !self.closing => session.deliver(exchange, delivery),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes bytes that arrived.
+    pub(super) fn handle_received(&mut self, exchange: &mut Exchange<'_>, received: &mut [u8]) -> Step {
+        if self.is_paused(exchange.output) {
+            self.held.extend_from_slice(received);
+        } else {
+            self.read(exchange, received)?;
+        }
+        self.account(exchange)
+    }
+
+    /// Goes on with what was held, if reading is no longer paused. To be called after everything that may
+    /// end a pause.
+    pub(super) fn go_on(&mut self, exchange: &mut Exchange<'_>) -> Step {
+        if !self.held.is_empty() && !self.is_paused(exchange.output) {
+            let mut held = std::mem::take(&mut self.held);
+            self.read(exchange, &mut held)?;
+            self.account(exchange)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what the router says.
+    pub(super) fn handle_trunk(&mut self, exchange: &mut Exchange<'_>, event: TrunkEvent) -> Step {
+        let Mode::Chat(session) = &mut self.mode else { return Ok(()) };
+        if self.closing {
+            return Ok(());
+        }
+        let was_paused = session.is_paused();
+        session.handle_trunk(exchange, event)?;
+        if was_paused && !session.is_paused() {
+            // The silence clock stood still while we did not listen.
+            self.heard = exchange.now;
+        }
+        self.go_on(exchange)
+    }
+
+    /// Bytes left the queue.
+    pub(super) fn handle_drained(&mut self, exchange: &mut Exchange<'_>) -> Step {
+        if self.closing {
+            return Ok(());
+        }
+        match &mut self.mode {
+            Mode::Chat(session) => session.handle_drained(exchange)?,
+            Mode::Echo => self.heard = exchange.now,
+        }
+        self.go_on(exchange)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub(super) fn poll_timeout(&self, output: &Output) -> Tick {
+        let never = Tick(u64::MAX);
+        let silence = if self.is_paused(output) { never } else { self.heard + self.silence_milliseconds() };
+        let message = self.message_since.map_or(never, |since| since + MESSAGE_MILLISECONDS);
+        let session = match &self.mode {
+            Mode::Chat(session) => session.poll_timeout(),
+            Mode::Echo => never,
+        };
+        silence.min(message).min(session)
+    }
+
+    /// Time has come to `exchange.now`.
+    pub(super) fn handle_timeout(&mut self, exchange: &mut Exchange<'_>) -> Step {
+        if self.closing {
+            return Ok(());
+        }
+        let now = exchange.now;
+        if !self.is_paused(exchange.output) && now >= self.heard + self.silence_milliseconds() {
+            let reason = "nothing was heard: send a ping every heartbeat_ms";
+            return Err(End::close(CloseCode::HEARTBEAT_MISSED, reason));
+        }
+        if self.message_since.is_some_and(|since| now >= since + MESSAGE_MILLISECONDS) {
+            let reason = "a message was begun and did not end in time";
+            return Err(End::close(CloseCode::HEARTBEAT_MISSED, reason));
+        }
+        if let Mode::Chat(session) = &mut self.mode {
+            session.handle_timeout(exchange)?;
+        }
+        self.go_on(exchange)
+    }
+
+    /// Whether the socket is to be read.
+    pub(super) fn is_paused(&self, output: &Output) -> bool {
+        !self.closing
+            && match &self.mode {
+                Mode::Echo => output.len() >= ECHO_QUEUE_BYTES,
+                Mode::Chat(session) => session.is_paused(),
+            }
+    }
+
+    /// Nothing more is said or read.
+    pub(super) fn stop(&mut self) {
+        if let Mode::Chat(session) = &mut self.mode {
+            session.stop();
+        }
+        self.closing = true;
+        self.held = Vec::new();
+    }
+
+    /// Queues the last frame of this side. True if the peer's Close has come too: nothing is awaited.
+    pub(super) fn finish(&mut self, output: &mut Output, end: &End) -> bool {
+        let answered = match end {
+            End::Close(code, reason) => {
+                output.append(|out| append_close(out, *code, reason));
+                false
+            }
+            End::PeerClosed(code) => {
+                // Section 5.5.1: an endpoint that has sent its Close does not send another.
+                if !self.closing {
+                    output.append(|out| append_close_answer(out, *code));
+                }
+                true
+            }
+        };
+        self.stop();
+        answered
+    }
+
+    /// Gives back what is shared and ends the session.
+    pub(super) fn release(&mut self, id: ConnectionId, context: &mut Context) {
+        context.partial.replace(self.share, 0);
+        self.share = 0;
+        if let Mode::Chat(session) = &mut self.mode {
+            session.release(id, context);
+        }
+    }
+
+    fn silence_milliseconds(&self) -> u64 {
+        match self.mode {
+            Mode::Chat(_) => SILENCE_MILLISECONDS,
+            Mode::Echo => ECHO_SILENCE_MILLISECONDS,
+        }
+    }
+
+    /// Reads frames until there are no more, or reading pauses.
+    fn read(&mut self, exchange: &mut Exchange<'_>, received: &mut [u8]) -> Step {
+        let mut rest = received;
+        let mut ended_one = false;
+        loop {
+            let event = match self.reader.next(&mut rest) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => return Err(End::Close(error.close_code(), error.to_string().into())),
+            };
+            exchange.context.metrics.frames_in.increment();
+            ended_one = true;
+            if self.closing {
+                match event {
+                    Event::Close { code, .. } => return Err(End::PeerClosed(code)),
+                    _ => continue,
+                }
+            }
+            handle_event(&mut self.mode, exchange, event)?;
+            let paused = match &self.mode {
+                Mode::Echo => exchange.output.len() >= ECHO_QUEUE_BYTES,
+                Mode::Chat(session) => session.is_paused(),
+            };
+            if paused {
+                self.held = rest.to_vec();
+                break;
+            }
+        }
+        let is_mid_message = self.reader.is_mid_message();
+        if ended_one || is_mid_message {
+            self.heard = exchange.now;
+        }
+        self.message_since = match (is_mid_message, self.message_since) {
+            (false, _) => None,
+            (true, Some(since)) if !ended_one => Some(since),
+            (true, _) => Some(exchange.now),
+        };
+        Ok(())
+    }
+
+    /// Brings our share of the budget up to date.
+    fn account(&mut self, exchange: &mut Exchange<'_>) -> Step {
+        let share = self.reader.heap_bytes() + self.held.capacity();
+        if share == self.share {
+            return Ok(());
+        }
+        if !exchange.context.partial.replace(self.share, share) {
+            let reason = "the server holds too many messages in part: come back later";
+            return Err(End::close(CloseCode::OVERLOADED, reason));
+        }
+        self.share = share;
+        Ok(())
+    }
+}
+
+fn handle_event(mode: &mut Mode, exchange: &mut Exchange<'_>, event: Event<'_>) -> Step {
+    match (mode, event) {
+        (_, Event::Close { code, .. }) => return Err(End::PeerClosed(code)),
+        (Mode::Chat(session), Event::Text(text)) => {
+            session.handle_message(exchange, Opcode::Text, text.as_bytes())?;
+        }
+        (Mode::Chat(session), Event::Binary(bytes)) => {
+            session.handle_message(exchange, Opcode::Binary, bytes)?;
+        }
+        (Mode::Chat(session), Event::Ping(payload)) => session.handle_ping(exchange, payload)?,
+        (Mode::Chat(session), Event::Pong(_)) => session.handle_pong(exchange)?,
+        (Mode::Echo, Event::Text(text)) => echo(exchange, Opcode::Text, text.as_bytes()),
+        (Mode::Echo, Event::Binary(bytes)) => echo(exchange, Opcode::Binary, bytes),
+        (Mode::Echo, Event::Ping(payload)) => echo(exchange, Opcode::Pong, payload),
+        (Mode::Echo, Event::Pong(_)) => {}
+    }
+    Ok(())
+}
+
+fn echo(exchange: &mut Exchange<'_>, opcode: Opcode, payload: &[u8]) {
+    exchange.output.append(|out| append_frame(out, opcode, payload));
+    exchange.context.metrics.frames_out.increment();
+}

@@ -1,0 +1,492 @@
+//! One client's session on `/ws`: what its frames mean and what it is told (protocol.md section 1).
+//!
+//! - `hello.rs`: who it is, and until when: `hello`, `refresh`, the token's end.
+//! - `sending.rs`: `send` and its `ack`, the window, the rate.
+//! - `paging.rs`: `sync` and `heads`, page by page as the reader takes them.
+//! - `delivery.rs`: live entries, encoded once for many; `gaps.rs`: what is left out for a slow reader.
+//! - `pending.rs`, `rate.rs`, `cursor.rs`: requests without answer, token buckets, resume cursors.
+//! - `frozen.rs`: a session as bytes.
+//!
+//! Frames, silence and the closing are `connection/websocket.rs`. A client's clock is never asked.
+
+mod cursor;
+mod delivery;
+pub(crate) mod frozen;
+mod gaps;
+mod hello;
+mod paging;
+mod pending;
+mod rate;
+mod sending;
+
+use ringway_protocol::client::{
+    self, ClientFrame, Encoding, ErrorCode, ErrorFrame, Gap, Pong, Reconnect, ServerFrame,
+};
+use ringway_protocol::ids::{ConnectionId, Position, RequestId};
+use ringway_protocol::token::Claims;
+use ringway_protocol::trunk::{Operation, ToRouter};
+use ringway_protocol::user::UserId;
+use ringway_protocol::websocket::{CloseCode, Opcode, append_frame};
+
+use crate::clock::Tick;
+use crate::connection::limits::{BAD_FRAMES_MAX, OTHERS_BURST, OTHERS_PER_SECOND};
+use crate::connection::{End, Exchange, Step, TrunkEvent};
+use crate::context::Context;
+
+pub(crate) use cursor::CursorKey;
+pub use delivery::Delivery;
+
+use gaps::Gaps;
+use hello::{Identity, State};
+use paging::Paging;
+use pending::{Asked, Pending, Request};
+use rate::{Strikes, TokenBucket};
+
+/// The state of a session.
+pub(crate) struct Session {
+    encoding: Encoding,
+    state: State,
+    /// Who it is, once `hello` said so.
+    identity: Option<Identity>,
+    /// Several objects in one frame are welcome.
+    batch: bool,
+    /// Malformed frames in a row.
+    bad_frames: u8,
+    /// Over the window: not read until half of it is acked.
+    window_full: bool,
+    /// Sends without their ack.
+    inflight: u32,
+    pending: Pending,
+    sends: TokenBucket,
+    others: TokenBucket,
+    strikes: Strikes,
+    /// The newest ping that was over the rate, answered when the rate allows (RFC 6455 section 5.5.3: "MAY
+    /// elect to send a Pong frame for only the most recently processed Ping frame").
+    owed_pong: Option<Box<[u8]>>,
+    /// Between a `hello` with `resume` and its last `heads`: the position that the client resumed from.
+    resuming: Option<Position>,
+    paging: Option<Box<Paging>>,
+    gaps: Option<Box<Gaps>>,
+    drain: Drain,
+    /// Nothing more is said: it was closed.
+    stopped: bool,
+}
+
+/// Whether the process drains, as this session sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    /// It does not.
+    No,
+    /// The client was asked to connect anew; this session ends then.
+    Until(Tick),
+    /// The time is over: nothing is read, the acks that are due go out, then it closes.
+    Out,
+}
+
+impl Session {
+    /// A session whose upgrade is answered. `bearer` is what a Bearer token said.
+    pub(crate) fn new(encoding: Encoding, bearer: Option<Box<Claims>>, now: Tick) -> Self {
+        Self {
+            encoding,
+            state: State::awaiting_hello(bearer, now),
+            identity: None,
+            batch: false,
+            bad_frames: 0,
+            window_full: false,
+            inflight: 0,
+            pending: Pending::default(),
+            sends: TokenBucket { milli_tokens: u64::MAX, refilled: now },
+            others: TokenBucket::full(OTHERS_BURST, now),
+            strikes: Strikes::default(),
+            owed_pong: None,
+            resuming: None,
+            paging: None,
+            gaps: None,
+            drain: Drain::No,
+            stopped: false,
+        }
+    }
+
+    /// Whether it got its `welcome`.
+    pub(crate) fn is_welcome(&self) -> bool {
+        matches!(self.state, State::Welcome)
+    }
+
+    /// Whether the socket must not be read: the window is full, the workers have not come to our `Attach`,
+    /// or the drain waits for the last acks.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.window_full || matches!(self.state, State::Attaching { .. }) || self.is_draining_out()
+    }
+
+    /// A whole message came.
+    pub(crate) fn handle_message(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> Step {
+        if opcode != self.encoding.opcode() {
+            let reason = match self.encoding {
+                Encoding::Json => "ringway.v1.json has text frames only",
+                Encoding::Protobuf => "ringway.v1.proto has binary frames only",
+            };
+            return Err(End::close(CloseCode::UNSUPPORTED_DATA, reason));
+        }
+        if self.batch && self.encoding == Encoding::Json {
+            for line in payload.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+                self.handle_frame(exchange, line)?;
+            }
+        } else {
+            self.handle_frame(exchange, payload)?;
+        }
+        self.check_queue(exchange)
+    }
+
+    /// A Ping came.
+    pub(crate) fn handle_ping(&mut self, exchange: &mut Exchange<'_>, payload: &[u8]) -> Step {
+        if self.take_other(exchange.now).is_ok() {
+            self.owed_pong = None;
+            queue_pong(exchange, payload);
+            return self.check_queue(exchange);
+        }
+        self.owed_pong = Some(payload.into());
+        self.strike(exchange)
+    }
+
+    /// A Pong came: it answers nothing of ours, but it costs a reading.
+    pub(crate) fn handle_pong(&mut self, exchange: &mut Exchange<'_>) -> Step {
+        match self.take_other(exchange.now) {
+            Ok(()) => Ok(()),
+            Err(_) => self.strike(exchange),
+        }
+    }
+
+    /// The router says something.
+    pub(crate) fn handle_trunk(&mut self, exchange: &mut Exchange<'_>, event: TrunkEvent) -> Step {
+        match event {
+            TrunkEvent::Close { code } => {
+                let reason = match CloseCode(code) {
+                    CloseCode::REPLACED => "this device connected anew",
+                    CloseCode::TOO_MANY_CONNECTIONS => "too many connections of this user",
+                    _ => "",
+                };
+                return Err(End::close(CloseCode(code), reason));
+            }
+            TrunkEvent::Lost => {
+                if self.is_welcome() {
+                    self.gaps_from_here(exchange.context).note_everything();
+                    self.tell_gaps(exchange);
+                }
+            }
+            TrunkEvent::Reply { request, outcome } => {
+                // One that is not there was given up at its deadline.
+                let Some(request) = self.pending.take(request) else { return Ok(()) };
+                match request.asked {
+                    Asked::Probe => self.handle_probe_answer(exchange)?,
+                    Asked::Send(_) => self.handle_send_answer(exchange, request, outcome),
+                    Asked::Page(conversation, after) => {
+                        self.handle_page(exchange, conversation, after, outcome);
+                    }
+                    Asked::Heads => self.handle_heads(exchange, outcome),
+                }
+            }
+        }
+        self.close_if_drained()?;
+        self.check_queue(exchange)
+    }
+
+    /// Bytes left the queue: what waited for that goes on.
+    pub(crate) fn handle_drained(&mut self, exchange: &mut Exchange<'_>) -> Step {
+        if exchange.output.len() <= exchange.context.settings.queue_bytes_max / 4 {
+            if let Some(paging) = &mut self.paging {
+                paging.queued_bytes = 0;
+            }
+            self.tell_gaps(exchange);
+            self.go_on_paging(exchange);
+        }
+        Ok(())
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub(crate) fn poll_timeout(&self) -> Tick {
+        let mut earliest = self.pending.deadline();
+        if let State::AwaitingHello { deadline, .. } = &self.state {
+            earliest = earliest.min(*deadline);
+        }
+        if let Some(identity) = &self.identity {
+            earliest = earliest.min(identity.next_tick(self.is_welcome()));
+        }
+        if let Some(paging) = &self.paging {
+            earliest = earliest.min(paging.retry_at);
+        }
+        if self.owed_pong.is_some() {
+            earliest = earliest.min(self.others.refilled + 1000 / u64::from(OTHERS_PER_SECOND));
+        }
+        if let Drain::Until(end) = self.drain {
+            earliest = earliest.min(end);
+        }
+        earliest
+    }
+
+    /// Time has come to `exchange.now`.
+    pub(crate) fn handle_timeout(&mut self, exchange: &mut Exchange<'_>) -> Step {
+        let now = exchange.now;
+        self.check_hello_deadline(now)?;
+        self.check_token(exchange)?;
+        while let Some(request) = self.pending.take_overdue(now) {
+            self.give_up(exchange, request)?;
+        }
+        if self.paging.as_ref().is_some_and(|paging| now >= paging.retry_at) {
+            self.go_on_paging(exchange);
+        }
+        if let Some(payload) = self.owed_pong.take() {
+            if self.take_other(now).is_ok() {
+                queue_pong(exchange, &payload);
+            } else {
+                self.owed_pong = Some(payload);
+            }
+        }
+        if matches!(self.drain, Drain::Until(end) if now >= end) {
+            self.drain = Drain::Out;
+        }
+        self.close_if_drained()?;
+        self.check_queue(exchange)
+    }
+
+    /// The process drains: see `Connection::begin_drain`.
+    pub(crate) fn begin_drain(&mut self, exchange: &mut Exchange<'_>, after_ms: u64, within_ms: u64) -> Step {
+        if !self.is_welcome() {
+            return Err(End::close(CloseCode::DRAIN, "the server drains: connect again"));
+        }
+        let reconnect =
+            Reconnect { reason: "the server drains".to_owned(), url: None, after_ms, within_ms };
+        self.queue(exchange, &ServerFrame::Reconnect(reconnect));
+        self.drain = Drain::Until(exchange.now + after_ms + within_ms);
+        self.check_queue(exchange)
+    }
+
+    /// Its WebSocket closes: nothing more is said.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
+        self.window_full = false;
+        self.owed_pong = None;
+        self.paging = None;
+        self.gaps = None;
+    }
+
+    /// Takes leave of every worker that was told of the session. Once, however often it is called.
+    pub(crate) fn release(&mut self, connection: ConnectionId, context: &mut Context) {
+        let Some(identity) = &mut self.identity else { return };
+        let attached = std::mem::take(&mut identity.attached);
+        for worker in 0..usize::from(attached) {
+            let (user, device) = (identity.user.clone(), identity.device.clone());
+            context.push_owed(worker, ToRouter::Detach { connection, user, device });
+        }
+        if self.is_welcome() && attached > 0 {
+            context.note_session_end();
+        }
+    }
+
+    /// Whether the core counts it among its open sessions.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.is_welcome() && self.identity.as_ref().is_some_and(|identity| identity.attached > 0)
+    }
+
+    fn handle_frame(&mut self, exchange: &mut Exchange<'_>, payload: &[u8]) -> Step {
+        let frame = match client::decode(self.encoding, payload) {
+            Ok(frame) => frame,
+            Err(error) => return self.handle_bad_frame(exchange, error.to_frame()),
+        };
+        self.bad_frames = 0;
+        match frame {
+            ClientFrame::Hello(hello) => self.handle_hello(exchange, hello),
+            _ if !self.is_welcome() => {
+                Err(End::close(CloseCode::UNAUTHORIZED, "the first frame must be hello"))
+            }
+            ClientFrame::Send(send) => self.handle_send(exchange, *send),
+            ClientFrame::Refresh { token } => self.handle_refresh(exchange, &token),
+            ClientFrame::Sync(sync) => self.handle_sync(exchange, sync),
+            ClientFrame::Ping { nonce } => {
+                if !self.allow_other(exchange)? {
+                    return Ok(());
+                }
+                // What was left out is told first: the cursor in the pong must not run ahead of it.
+                self.tell_gaps(exchange);
+                let resume = self.cursor(exchange.context);
+                let server_ts = exchange.context.timestamp(exchange.now);
+                self.queue(exchange, &ServerFrame::Pong(Pong { nonce, server_ts, resume }));
+                Ok(())
+            }
+        }
+    }
+
+    fn handle_bad_frame(&mut self, exchange: &mut Exchange<'_>, answer: ErrorFrame) -> Step {
+        self.bad_frames += 1;
+        if self.bad_frames >= BAD_FRAMES_MAX {
+            return Err(End::close(CloseCode::BAD_REQUEST, "ten malformed frames in a row"));
+        }
+        self.queue(exchange, &ServerFrame::Error(answer));
+        Ok(())
+    }
+
+    /// A request had no answer in time.
+    fn give_up(&mut self, exchange: &mut Exchange<'_>, request: Request) -> Step {
+        match request.asked {
+            Asked::Probe => {
+                return Err(End::close(CloseCode::OVERLOADED, "the server does not keep up: come back later"));
+            }
+            Asked::Send(client_message_id) => self.give_up_send(exchange, &client_message_id),
+            Asked::Page(conversation, after) => self.give_up_page(exchange, conversation, after),
+            Asked::Heads => self.give_up_heads(exchange),
+        }
+        Ok(())
+    }
+
+    /// Asks a worker. False if its inbox is full.
+    fn ask(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        worker: usize,
+        user: UserId,
+        operation: Operation,
+        asked: Asked,
+    ) -> bool {
+        let request = self.pending.next_id();
+        let message = ToRouter::Request { connection: exchange.id, request, user, operation };
+        let taken = exchange.context.push(worker, message);
+        if taken {
+            exchange.context.metrics.requests.increment();
+            self.pending.push(asked, exchange.now);
+        }
+        taken
+    }
+
+    /// Tells a worker something whose answer says nothing and which must not be lost.
+    fn tell(&mut self, exchange: &mut Exchange<'_>, worker: usize, user: UserId, operation: Operation) {
+        let request: RequestId = self.pending.skip();
+        let message = ToRouter::Request { connection: exchange.id, request, user, operation };
+        exchange.context.push_owed(worker, message);
+    }
+
+    /// Queues a frame for this client alone.
+    fn queue(&self, exchange: &mut Exchange<'_>, frame: &ServerFrame) -> usize {
+        let mut payload = std::mem::take(&mut exchange.context.payload);
+        payload.clear();
+        client::encode(self.encoding, frame, &mut payload);
+        let opcode = self.encoding.opcode();
+        let added = exchange.output.append(|out| append_frame(out, opcode, &payload));
+        exchange.context.metrics.frames_out.increment();
+        exchange.context.payload = payload;
+        added
+    }
+
+    fn queue_error(&self, exchange: &mut Exchange<'_>, code: ErrorCode, message: &str) {
+        self.queue(exchange, &ServerFrame::Error(ErrorFrame::new(code, message)));
+    }
+
+    /// Past `max_queue_bytes`, with everything left out that may be, the reader is too slow. A page that
+    /// we sent because there was room counts apart.
+    fn check_queue(&self, exchange: &Exchange<'_>) -> Step {
+        let paged = self.paging.as_ref().map_or(0, |paging| paging.queued_bytes);
+        if exchange.output.len() > exchange.context.settings.queue_bytes_max + paged {
+            let reason = "too much waits for you to read: come back and sync";
+            return Err(End::close(CloseCode::SLOW_READER, reason));
+        }
+        Ok(())
+    }
+
+    fn take_other(&mut self, now: Tick) -> Result<(), u64> {
+        self.others.take(now, OTHERS_PER_SECOND, OTHERS_BURST)
+    }
+
+    /// Whether a frame that is no `send` is within the rate; if not, the client is told.
+    fn allow_other(&mut self, exchange: &mut Exchange<'_>) -> Result<bool, End> {
+        match self.take_other(exchange.now) {
+            Ok(()) => Ok(true),
+            Err(retry_after_ms) => {
+                self.queue_rate_limited(exchange, None, retry_after_ms)?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn queue_rate_limited(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        client_message_id: Option<String>,
+        retry_after_ms: u64,
+    ) -> Step {
+        let message = "too many frames: wait retry_after_ms before the next";
+        let error = ErrorFrame {
+            client_message_id,
+            retry_after_ms: Some(retry_after_ms),
+            ..ErrorFrame::new(ErrorCode::RateLimited, message)
+        };
+        self.queue(exchange, &ServerFrame::Error(error));
+        self.strike(exchange)
+    }
+
+    fn strike(&mut self, exchange: &mut Exchange<'_>) -> Step {
+        if self.strikes.strike(exchange.now) {
+            return Err(End::close(CloseCode::RATE_LIMITED, "over the rate again and again"));
+        }
+        Ok(())
+    }
+
+    /// The position that the client may resume from: everything up to it was queued for it.
+    fn cursor_position(&self, context: &Context) -> Position {
+        let held = self.gaps.as_ref().map(|gaps| gaps.held);
+        [held, self.resuming].into_iter().flatten().fold(context.resume_position(), Position::min)
+    }
+
+    fn cursor(&self, context: &Context) -> String {
+        let position = self.cursor_position(context);
+        self.identity.as_ref().map_or_else(String::new, |identity| {
+            context.cursors.encode(&identity.user, position)
+        })
+    }
+
+    /// The gaps, begun now if there are none.
+    fn gaps_from_here(&mut self, context: &Context) -> &mut Gaps {
+        let held = self.cursor_position(context);
+        self.gaps.get_or_insert_with(|| Box::new(Gaps::new(held)))
+    }
+
+    /// Queues the gap frames that are due.
+    fn tell_gaps(&mut self, exchange: &mut Exchange<'_>) {
+        if !self.gaps.as_ref().is_some_and(|gaps| gaps.is_untold()) {
+            return;
+        }
+        let after_ms = exchange.context.gap_spread();
+        while let Some(gap) = self.gaps.as_mut().and_then(|gaps| gaps.tell(after_ms)) {
+            self.queue_gap(exchange, gap);
+        }
+    }
+
+    fn queue_gap(&self, exchange: &mut Exchange<'_>, gap: Gap) {
+        self.queue(exchange, &ServerFrame::Gap(gap));
+        exchange.context.metrics.gaps.increment();
+    }
+
+    fn drop_gaps_if_over(&mut self) {
+        if self.gaps.as_ref().is_some_and(|gaps| gaps.is_over()) {
+            self.gaps = None;
+        }
+    }
+
+    fn is_draining_out(&self) -> bool {
+        self.drain == Drain::Out
+    }
+
+    fn close_if_drained(&self) -> Step {
+        if self.is_draining_out() && self.inflight == 0 {
+            return Err(End::close(CloseCode::DRAIN, "the server drains: connect again"));
+        }
+        Ok(())
+    }
+}
+
+fn queue_pong(exchange: &mut Exchange<'_>, payload: &[u8]) {
+    exchange.output.append(|out| append_frame(out, Opcode::Pong, payload));
+    exchange.context.metrics.frames_out.increment();
+}
