@@ -130,11 +130,16 @@ test("the cursor of `welcome` counts only after `heads` has told what the old on
   await world.untilDial();
   const third = await world.welcome({ resume: "r3" });
   assert.equal(third.heard[0].resume, "r1");
-  third.say({ ...HEADS, resume: "r4" });
+  third.say({ ...HEADS, resume: "r4", more: true });
   third.end(1006);
   await world.untilDial();
+  const fourth = await world.welcome({ resume: "r5" });
+  assert.equal(fourth.heard[0].resume, "r1", "nor after the first of several pages");
+  fourth.say({ ...HEADS, resume: "r6", more: true }, { ...HEADS, resume: "r6", more: false });
+  fourth.end(1006);
+  await world.untilDial();
   await world.welcome();
-  assert.equal(world.socket.heard[0].resume, "r4");
+  assert.equal(world.socket.heard[0].resume, "r6");
 });
 
 test("what was behind when the socket or the page went is still behind on the next", async () => {

@@ -220,7 +220,7 @@ class HttpApi {
         if (response.ok)
             return answer;
         const seconds = Number(response.headers.get("Retry-After"));
-        throw new RingwayError(answer.code ?? `http_${response.status}`, answer.detail ?? answer.title ?? `the server answered HTTP ${response.status}`, response.status === 429 || response.status >= 500, seconds > 0 ? seconds * 1_000 : undefined);
+        throw new RingwayError(answer.code ?? `http_${response.status}`, answer.detail ?? answer.title ?? `the server answered HTTP ${response.status}`, response.status === 408 || response.status === 429 || response.status >= 500, seconds > 0 ? seconds * 1_000 : undefined);
     }
     async #request(method, path, body, extra) {
         const headers = { Authorization: `Bearer ${this.token}`, ...extra };
@@ -1098,8 +1098,10 @@ export class RingwayClient {
                 this.#catchUp.fallBehind(conversation, head);
             }
         }
-        link.awaitsHeads = false;
-        this.#takeCursor(link, frame);
+        if (frame.more !== true) {
+            link.awaitsHeads = false;
+            this.#takeCursor(link, frame);
+        }
         this.#catchUp.pump();
     }
     /** A cursor counts once everything before it is here, or written down as behind. */

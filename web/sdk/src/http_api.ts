@@ -31,7 +31,7 @@ export class HttpApi {
     throw new RingwayError(
       answer.code ?? `http_${response.status}`,
       answer.detail ?? answer.title ?? `the server answered HTTP ${response.status}`,
-      response.status === 429 || response.status >= 500,
+      response.status === 408 || response.status === 429 || response.status >= 500,
       seconds > 0 ? seconds * 1_000 : undefined,
     );
   }

@@ -428,8 +428,10 @@ export class RingwayClient {
         this.#catchUp.fallBehind(conversation, head);
       }
     }
-    link.awaitsHeads = false;
-    this.#takeCursor(link, frame);
+    if (frame.more !== true) {
+      link.awaitsHeads = false;
+      this.#takeCursor(link, frame);
+    }
     this.#catchUp.pump();
   }
 
