@@ -137,6 +137,9 @@ pub trait Driver {
     /// Takes a listening socket; numbered from 0.
     fn add_listener(&mut self, listener: TcpListener) -> u8;
 
+    /// Closes a listening socket on which nothing is armed.
+    fn close_listener(&mut self, listener: u8);
+
     /// Takes the event (eventfd(2)) that [`Operation::Event`] reads.
     fn set_event(&mut self, event: OwnedFd);
 

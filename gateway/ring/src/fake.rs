@@ -596,6 +596,15 @@ impl Driver for FakeDriver {
         world.listeners.len() as u8 - 1
     }
 
+    fn close_listener(&mut self, listener: u8) {
+        let mut world = self.world();
+        let listener = &mut world.listeners[usize::from(listener)];
+        assert!(listener.armed.is_none(), "a listener is closed while its accept is armed");
+        for peer in std::mem::take(&mut listener.backlog) {
+            world.peers[peer.0].server_closed = true;
+        }
+    }
+
     fn set_event(&mut self, event: OwnedFd) {
         self.world().event = Some(event);
     }

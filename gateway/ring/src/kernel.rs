@@ -66,7 +66,8 @@ pub struct KernelDriver {
     waiting: VecDeque<squeue::Entry>,
     chunks: Chunks,
     names: HashMap<u32, Box<RawName>>,
-    listeners: Vec<(TcpListener, libc::socklen_t)>,
+    /// With the length of an address of its family; `None` once closed.
+    listeners: Vec<(Option<TcpListener>, libc::socklen_t)>,
     event: Option<OwnedFd>,
     event_count: Box<u64>,
     /// Operations whose last completion has not come.
@@ -156,8 +157,9 @@ impl KernelDriver {
     fn entry(&mut self, operation: Operation) -> squeue::Entry {
         match operation {
             Operation::Accept { listener } => {
-                let listener = self.listeners[usize::from(listener)].0.as_raw_fd();
-                opcode::AcceptMulti::new(Fd(listener)).allocate_file_index(true).build()
+                let socket = self.listeners[usize::from(listener)].0.as_ref();
+                let descriptor = socket.expect("a closed listener accepts no more").as_raw_fd();
+                opcode::AcceptMulti::new(Fd(descriptor)).allocate_file_index(true).build()
             }
             Operation::PeerName { slot, listener } => {
                 let length = self.listeners[usize::from(listener)].1;
@@ -255,8 +257,12 @@ impl Driver for KernelDriver {
     fn add_listener(&mut self, listener: TcpListener) -> u8 {
         let is_v4 = listener.local_addr().is_ok_and(|address| address.is_ipv4());
         let length = if is_v4 { size_of::<libc::sockaddr_in>() } else { size_of::<libc::sockaddr_in6>() };
-        self.listeners.push((listener, length as libc::socklen_t));
+        self.listeners.push((Some(listener), length as libc::socklen_t));
         u8::try_from(self.listeners.len() - 1).expect("a ring has a handful of listeners")
+    }
+
+    fn close_listener(&mut self, listener: u8) {
+        self.listeners[usize::from(listener)].0 = None;
     }
 
     fn set_event(&mut self, event: OwnedFd) {

@@ -166,6 +166,8 @@ struct Listener {
     armed: bool,
     wanted: bool,
     stopping: bool,
+    /// To be closed when its accept is over.
+    closing: bool,
 }
 
 impl<D: Driver> Ring<D> {
@@ -214,6 +216,7 @@ impl<D: Driver> Ring<D> {
     /// Accepts until told otherwise.
     pub fn start_accepting(&mut self, listener: ListenerId) {
         let state = &mut self.listeners[usize::from(listener.0)];
+        assert!(!state.closing, "a closed listener accepts no more");
         state.wanted = true;
         if !state.armed {
             state.armed = true;
@@ -230,6 +233,17 @@ impl<D: Driver> Ring<D> {
             let name = Token { slot: u32::from(listener.0), generation: OF_LISTENER };
             let target = accept_data(listener);
             self.driver.push(UserData::new(Kind::Cancel, name), Operation::Cancel { target });
+        }
+    }
+
+    /// Accepts no more and closes the listening socket: who waits in its backlog is reset and may try
+    /// another listener of the port.
+    pub fn close_listener(&mut self, listener: ListenerId) {
+        self.stop_accepting(listener);
+        let state = &mut self.listeners[usize::from(listener.0)];
+        state.closing = true;
+        if !state.armed {
+            self.driver.close_listener(listener.0);
         }
     }
 
@@ -448,7 +462,9 @@ impl<D: Driver> Ring<D> {
         if !raw.more {
             *state = Listener { armed: false, stopping: false, ..*state };
             let passing = matches!(error, None | Some(ECANCELED | ECONNABORTED | EINTR | EAGAIN));
-            if passing && state.wanted {
+            if state.closing {
+                self.driver.close_listener(listener.0);
+            } else if passing && state.wanted {
                 self.start_accepting(listener);
             }
         }

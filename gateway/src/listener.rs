@@ -1,0 +1,131 @@
+//! The listening sockets: one a thread and address, all on the same port.
+//!
+//! With SO_REUSEPORT the kernel spreads connections over the threads by a hash of their addresses. What
+//! each accepted socket should have is set here once, as accepted sockets inherit it (NODELAY); a direct
+//! descriptor could not be told later without a system call each.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// Connections that wait for an accept. The kernel cuts it to net.core.somaxconn.
+const BACKLOG: i32 = 4_096;
+
+/// Why a listener cannot be had, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody has the port.
+    #[error("{address} is taken: stop who listens there (ss -ltnp 'sport = :{}'), or set {setting} to another", address.port())]
+    AddressInUse {
+        /// Which.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+    },
+    /// A port below 1024 without the right to it.
+    #[error(
+        "{address} needs a privilege: give the binary cap_net_bind_service (setcap), lower \
+         net.ipv4.ip_unprivileged_port_start, or set {setting} to a port from 1024 on"
+    )]
+    Privileged {
+        /// Which.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+    },
+    /// The address is none of this machine.
+    #[error("{address} is no address of this machine: set {setting} to one that `ip address` shows")]
+    NotLocal {
+        /// Which.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+    },
+    /// Anything else.
+    #[error("listening on {address} ({setting}) failed: {source}")]
+    Other {
+        /// Which.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// `count` listeners on one address; with port 0, all on the port that the first was given.
+///
+/// # Errors
+/// [`ListenError`], with the setting to change.
+pub(crate) fn listen(
+    address: SocketAddr,
+    count: usize,
+    setting: &'static str,
+) -> Result<Vec<TcpListener>, ListenError> {
+    let explain = |address: SocketAddr, source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::AddressInUse { address, setting },
+        io::ErrorKind::PermissionDenied => ListenError::Privileged { address, setting },
+        io::ErrorKind::AddrNotAvailable => ListenError::NotLocal { address, setting },
+        _ => ListenError::Other { address, setting, source },
+    };
+    check_free(address).map_err(|source| explain(address, source))?;
+    let mut listeners = Vec::with_capacity(count);
+    let mut bound = address;
+    for _ in 0..count {
+        let listener = listen_once(bound).map_err(|source| explain(bound, source))?;
+        bound = listener.local_addr().map_err(|source| explain(bound, source))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// SO_REUSEPORT would let two servers of one user share a port without a word. A bind without it finds
+/// out whether somebody listens already.
+fn check_free(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = new_socket(address)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SockAddr::from(address))
+}
+
+fn listen_once(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = new_socket(address)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_threads_share_the_port_that_was_given() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listeners = listen(any, 3, "listen.ws").unwrap();
+        let ports: Vec<u16> =
+            listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        assert_ne!(ports[0], 0);
+        assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    }
+
+    #[test]
+    fn a_taken_port_is_refused_with_its_setting() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let taken = listen(any, 1, "listen.ws").unwrap();
+        let address = taken[0].local_addr().unwrap();
+        let error = listen(address, 1, "listen.wss").unwrap_err();
+        assert!(matches!(error, ListenError::AddressInUse { .. }), "{error}");
+        assert!(error.to_string().contains("listen.wss"), "{error}");
+    }
+}

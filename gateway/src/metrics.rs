@@ -1,0 +1,145 @@
+//! What a core counts, and how all cores are shown on the metrics page.
+//!
+//! A core's thread alone writes its set; the page reads them whenever it likes.
+
+use std::sync::Arc;
+
+use ringway_metrics::{Counter, Gauge, Histogram, Text, Unit};
+
+/// The numbers of one core.
+#[derive(Debug, Default)]
+pub struct CoreMetrics {
+    /// Sockets open now, in any state.
+    pub connections: Gauge,
+    /// Sockets accepted.
+    pub accepted: Counter,
+    /// Sockets turned away: too many of one address, the table full, or draining.
+    pub refused: Counter,
+    /// Sockets whose slot was freed.
+    pub closed: Counter,
+    /// TLS handshakes finished.
+    pub handshakes: Counter,
+    /// TLS handshakes that failed, by the peer's fault or ours.
+    pub handshakes_failed: Counter,
+    /// Sessions that got their `welcome`.
+    pub sessions: Counter,
+    /// Sessions open now.
+    pub sessions_open: Gauge,
+    /// Connections handed to the HTTP server.
+    pub http_connections: Counter,
+    /// WebSocket frames received.
+    pub frames_in: Counter,
+    /// WebSocket frames queued to be sent.
+    pub frames_out: Counter,
+    /// Bytes received from sockets.
+    pub bytes_in: Counter,
+    /// Bytes the kernel took from us.
+    pub bytes_out: Counter,
+    /// Sends submitted: frames_out over this is how well a pass coalesces.
+    pub sends: Counter,
+    /// Sends that the kernel cut short and we continued.
+    pub sends_short: Counter,
+    /// Requests pushed to the router's workers.
+    pub requests: Counter,
+    /// From a client's send to its ack, as the core sees it.
+    pub ack: Histogram,
+    /// Connections closed as slow readers (4102).
+    pub slow_readers: Counter,
+    /// `gap` frames sent in place of bodies.
+    pub gaps: Counter,
+    /// Messages taken out of the core's inbox.
+    pub inbox_messages: Counter,
+    /// Passes of the event loop.
+    pub passes: Counter,
+    /// System calls into the ring.
+    pub enters: Counter,
+    /// Completions that one pass handled.
+    pub completions_a_pass: Histogram,
+    /// Time one pass took, from its wake-up to its next sleep: what a ready socket may wait.
+    pub pass_time: Histogram,
+    /// Receives that ended because no provided buffer was free.
+    pub buffers_exhausted: Counter,
+    /// Passes that found the completion queue overflown.
+    pub completion_overflows: Counter,
+    /// Times that accepting was paused because the table was full.
+    pub accept_pauses: Counter,
+}
+
+/// Renders all cores. A label names the core.
+pub fn render(cores: &[Arc<CoreMetrics>], text: &mut Text) {
+    type Counted = (&'static str, &'static str, fn(&CoreMetrics) -> &Counter);
+    let counters: [Counted; 22] = [
+        ("accepted_total", "Sockets accepted.", |core| &core.accepted),
+        ("refused_total", "Sockets turned away.", |core| &core.refused),
+        ("closed_total", "Sockets closed.", |core| &core.closed),
+        ("tls_handshakes_total", "TLS handshakes finished.", |core| &core.handshakes),
+        ("tls_handshakes_failed_total", "TLS handshakes failed.", |core| &core.handshakes_failed),
+        ("sessions_total", "Sessions that got their welcome.", |core| &core.sessions),
+        ("http_connections_total", "Connections handed to the HTTP server.", |core| &core.http_connections),
+        ("frames_in_total", "WebSocket frames received.", |core| &core.frames_in),
+        ("frames_out_total", "WebSocket frames queued to be sent.", |core| &core.frames_out),
+        ("bytes_in_total", "Bytes received.", |core| &core.bytes_in),
+        ("bytes_out_total", "Bytes sent.", |core| &core.bytes_out),
+        ("sends_total", "Sends submitted.", |core| &core.sends),
+        ("sends_short_total", "Sends continued after a short count.", |core| &core.sends_short),
+        ("requests_total", "Requests pushed to the router.", |core| &core.requests),
+        ("slow_readers_total", "Connections closed as slow readers.", |core| &core.slow_readers),
+        ("gaps_total", "Gap frames sent in place of bodies.", |core| &core.gaps),
+        ("inbox_messages_total", "Messages taken from the inbox.", |core| &core.inbox_messages),
+        ("passes_total", "Passes of the event loop.", |core| &core.passes),
+        ("ring_enters_total", "System calls into the ring.", |core| &core.enters),
+        ("ring_buffers_exhausted_total", "Receives ended without a free buffer.", |core| {
+            &core.buffers_exhausted
+        }),
+        ("ring_completion_overflows_total", "Passes that found the completion queue overflown.", |core| {
+            &core.completion_overflows
+        }),
+        ("accept_pauses_total", "Times accepting was paused, the table full.", |core| &core.accept_pauses),
+    ];
+    for (name, help, counter) in counters {
+        let values = label(cores).map(|(labels, core)| (labels, counter(core).get()));
+        text.counter(&format!("ringway_gateway_{name}"), help, values);
+    }
+    let connections = label(cores).map(|(labels, core)| (labels, core.connections.get()));
+    text.gauge("ringway_gateway_connections", "Sockets open now.", connections);
+    let sessions = label(cores).map(|(labels, core)| (labels, core.sessions_open.get()));
+    text.gauge("ringway_gateway_sessions_open", "Sessions open now.", sessions);
+    text.histogram(
+        "ringway_gateway_ack_seconds",
+        "From a client's send to its ack, as the core sees it.",
+        Unit::Seconds,
+        label(cores).map(|(labels, core)| (labels, &core.ack)),
+    );
+    text.histogram(
+        "ringway_gateway_pass_seconds",
+        "Time one pass of the event loop took: what a ready socket may wait.",
+        Unit::Seconds,
+        label(cores).map(|(labels, core)| (labels, &core.pass_time)),
+    );
+    text.histogram(
+        "ringway_gateway_completions_a_pass",
+        "Completions that one pass of the event loop handled.",
+        Unit::Plain,
+        label(cores).map(|(labels, core)| (labels, &core.completions_a_pass)),
+    );
+}
+
+fn label(cores: &[Arc<CoreMetrics>]) -> impl Iterator<Item = (String, &CoreMetrics)> {
+    cores.iter().enumerate().map(|(index, core)| (format!("core=\"{index}\""), core.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_core_is_shown_under_its_number() {
+        let cores = [Arc::new(CoreMetrics::default()), Arc::new(CoreMetrics::default())];
+        cores[1].frames_in.add(7);
+        let mut text = Text::default();
+        render(&cores, &mut text);
+        let page = text.finish();
+        assert!(page.contains("ringway_gateway_frames_in_total{core=\"0\"} 0\n"), "{page}");
+        assert!(page.contains("ringway_gateway_frames_in_total{core=\"1\"} 7\n"), "{page}");
+    }
+}

@@ -1,0 +1,163 @@
+//! What the operator decides about the socket plane, and what follows from it for this machine.
+//!
+//! [`Plan`] turns a number of connections into threads and tables: the limit on open files bounds the table
+//! of one ring, so several rings, a thread each, share a core where one does not hold its part.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+
+use ringway_ring::{KernelSettings, SLOTS_MAX};
+
+use crate::context::ConnectionSettings;
+
+/// Settings of a gateway. Each field names the setting it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewaySettings {
+    /// `listen.wss`: TLS; port 0 takes any.
+    pub wss: Option<SocketAddr>,
+    /// `listen.ws`: plain.
+    pub ws: Option<SocketAddr>,
+    /// `gateway.cores`: `None` is one for each CPU that this process may use.
+    pub cores: Option<NonZeroUsize>,
+    /// `gateway.rings_per_core`: `None` is as many as the limit on open files asks for.
+    pub rings_per_core: Option<NonZeroUsize>,
+    /// `gateway.connections_max`: on all cores; past it, 503.
+    pub connections_max: u32,
+    /// `limits.connections_per_address`: on all cores; an IPv6 address counts by its /64.
+    pub connections_per_address: u32,
+    /// What concerns each connection.
+    pub connection: ConnectionSettings,
+}
+
+impl Default for GatewaySettings {
+    /// Loopback, any port.
+    fn default() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            wss: Some(any),
+            ws: Some(any),
+            cores: None,
+            rings_per_core: None,
+            connections_max: 16_000,
+            connections_per_address: 1_000,
+            connection: ConnectionSettings::default(),
+        }
+    }
+}
+
+/// Threads and tables for this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Cores in use.
+    pub cores: usize,
+    /// Threads, each with a ring, that share a core.
+    pub rings_per_core: usize,
+    /// Sizes of each ring.
+    pub ring: KernelSettings,
+}
+
+/// Why a machine cannot hold what is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The tables that the limit allows are too small.
+    #[error(
+        "gateway.connections_max is {wanted}, and {threads} rings under a limit of {limit} open files hold \
+         {held}. Raise the limit (ulimit -n), raise gateway.rings_per_core, or lower gateway.connections_max"
+    )]
+    TooManyConnections {
+        /// Connections asked for.
+        wanted: u32,
+        /// Rings there are.
+        threads: usize,
+        /// RLIMIT_NOFILE.
+        limit: u64,
+        /// Connections they hold.
+        held: u64,
+    },
+    /// More threads than the trunk can name.
+    #[error(
+        "gateway.cores times gateway.rings_per_core is {threads}, and at most {THREADS_MAX} threads have names"
+    )]
+    TooManyThreads {
+        /// Threads asked for.
+        threads: usize,
+    },
+}
+
+/// Threads that a connection's name can tell apart, less one for the HTTP API.
+pub(crate) const THREADS_MAX: usize = (1 << 12) - 1;
+
+/// Descriptors that are not sockets of a table: files of the store, listeners, rings, the admin port. A
+/// table counts against the limit by its size alone, so this is only a bound on how small a limit works.
+const SLOTS_MIN: u64 = 64;
+
+impl Plan {
+    /// For `cpus` CPUs and a limit of `descriptors` open files.
+    ///
+    /// # Errors
+    /// [`PlanError`], with what to change.
+    pub fn new(settings: &GatewaySettings, cpus: usize, descriptors: u64) -> Result<Plan, PlanError> {
+        let cores = settings.cores.map_or(cpus.max(1), NonZeroUsize::get);
+        let table_max = descriptors.min(u64::from(SLOTS_MAX)).max(SLOTS_MIN);
+        // The kernel's hash spreads connections about evenly: a quarter more a table takes up the rest,
+        // and what `table_headroom` keeps free.
+        let connections = u64::from(settings.connections_max);
+        let wanted = |rings: usize| connections.div_ceil((cores * rings) as u64) * 5 / 4 + SLOTS_MIN;
+        let rings_per_core = match settings.rings_per_core {
+            Some(rings) => rings.get(),
+            None => usize::try_from(wanted(1).div_ceil(table_max)).unwrap_or(THREADS_MAX),
+        };
+        let threads = cores * rings_per_core;
+        if threads > THREADS_MAX {
+            return Err(PlanError::TooManyThreads { threads });
+        }
+        let slots = wanted(rings_per_core).min(table_max);
+        let held = (slots - slots / 10) * threads as u64;
+        if held < connections {
+            let wanted = settings.connections_max;
+            return Err(PlanError::TooManyConnections { wanted, threads, limit: descriptors, held });
+        }
+        let slots = u32::try_from(slots).unwrap_or(SLOTS_MAX);
+        Ok(Plan { cores, rings_per_core, ring: KernelSettings { slots, ..KernelSettings::default() } })
+    }
+
+    /// Threads in all.
+    pub fn threads(&self) -> usize {
+        self.cores * self.rings_per_core
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(connections_max: u32, cpus: usize, descriptors: u64) -> Result<Plan, PlanError> {
+        Plan::new(&GatewaySettings { connections_max, ..GatewaySettings::default() }, cpus, descriptors)
+    }
+
+    #[test]
+    fn half_a_million_fits_under_twenty_thousand_descriptors() {
+        let plan = plan(500_000, 2, 20_000).unwrap();
+        assert!(plan.rings_per_core > 1);
+        assert!(plan.ring.slots <= 20_000);
+        assert!(u64::from(plan.ring.slots) * plan.threads() as u64 * 9 / 10 >= 500_000);
+    }
+
+    #[test]
+    fn one_ring_a_core_where_it_is_enough() {
+        let plan = plan(16_000, 2, 20_000).unwrap();
+        assert_eq!((plan.cores, plan.rings_per_core), (2, 1));
+        assert!(plan.ring.slots > 8_000);
+    }
+
+    #[test]
+    fn too_few_rings_are_refused_with_what_they_hold() {
+        let settings = GatewaySettings {
+            rings_per_core: NonZeroUsize::new(1),
+            connections_max: 100_000,
+            ..GatewaySettings::default()
+        };
+        let error = Plan::new(&settings, 2, 20_000).unwrap_err();
+        assert!(error.to_string().contains("rings_per_core"), "{error}");
+    }
+}

@@ -1,0 +1,116 @@
+//! The connections of one core, by the slot of their socket.
+//!
+//! The index is that of the direct descriptor, so the kernel's number finds the connection without a map.
+//! A slot is used again and again; its generation, which is part of a connection's name, tells a late
+//! notice for the last user from one for the present user. Entries lie side by side in one reserved
+//! range, of which only what was used takes memory.
+
+use ringway_protocol::ids::{ConnectionId, EndpointId};
+use ringway_ring::{ListenerId, Token};
+
+use crate::admission::AddressKey;
+use crate::connection::Connection;
+
+pub(crate) struct Slots {
+    endpoint: EndpointId,
+    entries: Vec<Entry>,
+}
+
+/// One slot's user.
+pub(crate) struct Entry {
+    pub(crate) token: Token,
+    pub(crate) stage: Stage,
+    /// Whom to count out at the close.
+    pub(crate) address: Option<AddressKey>,
+    /// The ring was told to read.
+    pub(crate) reading: bool,
+    /// Our direction was ended.
+    pub(crate) shut: bool,
+    /// In the list of those to settle at the end of the pass.
+    pub(crate) touched: bool,
+}
+
+/// How far a socket has come.
+#[expect(clippy::large_enum_variant, reason = "nearly every entry is open: a box would only add to it")]
+pub(crate) enum Stage {
+    /// Nobody uses the slot.
+    Free,
+    /// Accepted; its address is being asked for.
+    Naming(ListenerId),
+    /// A connection.
+    Open(Connection),
+    /// Turned away: the answer is being sent, what arrives is dropped.
+    Refused,
+    /// The ring closes it.
+    Closing,
+}
+
+impl Slots {
+    pub(crate) fn new(endpoint: EndpointId, count: u32) -> Self {
+        Self { endpoint, entries: Vec::with_capacity(count as usize) }
+    }
+
+    /// The name of the connection on a slot.
+    pub(crate) fn id_of(&self, token: Token) -> ConnectionId {
+        ConnectionId::new(self.endpoint, token.slot, token.generation)
+    }
+
+    /// A slot has a new user.
+    pub(crate) fn occupy(&mut self, token: Token, listener: ListenerId) {
+        let index = token.slot as usize;
+        while self.entries.len() <= index {
+            self.entries.push(Entry::free());
+        }
+        let entry = &mut self.entries[index];
+        assert!(matches!(entry.stage, Stage::Free), "slot {index} has two users");
+        *entry = Entry { token, stage: Stage::Naming(listener), ..Entry::free() };
+    }
+
+    /// The slot has no user any more.
+    pub(crate) fn vacate(&mut self, token: Token) -> Entry {
+        std::mem::replace(self.entry(token), Entry::free())
+    }
+
+    /// The entry of a user that the ring speaks of.
+    pub(crate) fn entry(&mut self, token: Token) -> &mut Entry {
+        let entry = &mut self.entries[token.slot as usize];
+        assert_eq!(entry.token, token, "the ring speaks of present users only");
+        entry
+    }
+
+    /// The entry in a slot, whoever uses it.
+    pub(crate) fn entry_in(&mut self, slot: u32) -> &mut Entry {
+        &mut self.entries[slot as usize]
+    }
+
+    /// The open connection of that name, if it is still there.
+    pub(crate) fn find(&mut self, id: ConnectionId) -> Option<(u32, &mut Connection)> {
+        let slot = id.slot();
+        let entry = self.entries.get_mut(slot as usize)?;
+        match &mut entry.stage {
+            Stage::Open(connection) if connection.id() == id => Some((slot, connection)),
+            _ => None,
+        }
+    }
+
+    /// Slots that were ever used: every user is below.
+    pub(crate) fn high_water(&self) -> u32 {
+        self.entries.len() as u32
+    }
+}
+
+impl Entry {
+    fn free() -> Self {
+        Self {
+            token: Token { slot: u32::MAX, generation: u32::MAX },
+            stage: Stage::Free,
+            address: None,
+            reading: false,
+            shut: false,
+            touched: false,
+        }
+    }
+}
+
+/// Bytes that a slot takes whether its connection has something to do or not.
+pub(crate) const SLOT_BYTES: usize = size_of::<Entry>();
