@@ -18,6 +18,10 @@ use crate::metrics::RouterMetrics;
 use crate::settings::{RouterError, RouterSettings};
 use crate::shard::{Worker, WorkerSettings};
 
+/// Idempotency keys kept of one conversation: two minutes of a conversation at 64 sends a second, a day
+/// of nearly all others.
+const CONVERSATION_KEYS_MAX: usize = 8 * 1024;
+
 /// A router that is not running yet: its inboxes are there, so that endpoints can be given them.
 pub struct Router {
     settings: RouterSettings,
@@ -195,6 +199,7 @@ fn worker_settings(settings: &RouterSettings, number: usize) -> WorkerSettings {
         conversations_max: share(settings.conversations_loaded_max),
         members_max: share(settings.members_loaded_max),
         keys_max: share(settings.dedup_keys_max),
+        conversation_keys_max: CONVERSATION_KEYS_MAX,
         conversation_inflight_max: settings.conversation_inflight_max,
         inflight_max: share(settings.inflight_max).max(2),
         inflight_bytes_max: share(settings.inflight_bytes_max),

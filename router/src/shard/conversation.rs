@@ -211,7 +211,7 @@ impl Conversation {
         assert_eq!(pending.seq, seq, "entries become durable in the order of their seq");
         self.durable = seq;
         pending.deliver(self.id, shared, actions);
-        self.keys.trim(self.durable);
+        self.keys.trim(shared.conversation_keys_max, self.durable);
     }
 
     /// Whether nothing of it is only here.

@@ -14,10 +14,6 @@ use ringway_store_writer::store::SendRow;
 /// Twice the time that clients are promised: a clock that steps forward must not make a key look old.
 const HORIZON_MILLISECONDS: u64 = 2 * 1000 * DEDUPLICATION_SECONDS;
 
-/// Keys kept of one conversation: more than this many sends within the horizon is a busy conversation,
-/// whose new sends then cost a point read each, and its memory stays bounded.
-const KEYS_PER_CONVERSATION_MAX: usize = 8 * 1024;
-
 /// Keys of one conversation.
 #[derive(Debug, Default)]
 pub(crate) struct Deduplication {
@@ -66,8 +62,8 @@ impl Deduplication {
     }
 
     /// Forgets the oldest keys past the bound of a conversation, none above `durable`.
-    pub(crate) fn trim(&mut self, durable: Seq) {
-        while self.order.len() > KEYS_PER_CONVERSATION_MAX && self.forget_oldest(durable) {}
+    pub(crate) fn trim(&mut self, keys_max: usize, durable: Seq) {
+        while self.order.len() > keys_max && self.forget_oldest(durable) {}
     }
 
     /// Forgets the oldest key, if its entry is durable.

@@ -25,6 +25,7 @@ pub(crate) struct Shared {
     /// The epoch in which the outcome of a flush stayed unknown.
     pub(crate) unknown_in: Option<Epoch>,
     pub(crate) conversation_inflight_max: usize,
+    pub(crate) conversation_keys_max: usize,
 }
 
 impl Shared {

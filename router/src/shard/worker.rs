@@ -51,6 +51,9 @@ pub struct WorkerSettings {
     pub members_max: usize,
     /// Idempotency keys of the loaded conversations together.
     pub keys_max: usize,
+    /// Idempotency keys of one conversation: a conversation with more sends than this within the horizon
+    /// pays a point read for each new one, and its memory stays bounded.
+    pub conversation_keys_max: usize,
     /// Tasks of one conversation that wait or are on their way to the store.
     pub conversation_inflight_max: usize,
     /// Entries that wait for the store.
@@ -115,6 +118,7 @@ impl Worker {
             fan_out: FanOut::new(directory),
             unknown_in: None,
             conversation_inflight_max: settings.conversation_inflight_max,
+            conversation_keys_max: settings.conversation_keys_max,
         };
         Self {
             conversations: HashMap::with_hasher(SeededState(settings.seed)),
