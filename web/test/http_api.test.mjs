@@ -22,7 +22,7 @@ test("history is asked with a token, and comes as entries", async () => {
 test("all pages of the conversations are read", async () => {
   const world = new World();
   const { client } = await world.online();
-  const item = (id) => ({ conversation_id: id, type: "group", name: `group ${id}`, members: [{ user_id: "bob", role: "owner" }], last_seq: 3, read_seq: 0, unread: 3, last_message: message(3, { conversation_id: id }) });
+  const item = (id) => ({ conversation_id: id, type: "group", name: `group ${id}`, members: [{ user_id: "bob", role: "owner" }], member_count: 1, role: "member", last_seq: 3, last_message: message(3, { conversation_id: id }) });
   world.answer = (url) => (url.endsWith("cursor=2") ? json({ conversations: [item("9")], next_cursor: null }) : json({ conversations: [item("7"), item("8")], next_cursor: "2" }));
   const all = await client.conversations();
   assert.deepEqual(all.map(({ conversationId }) => conversationId), ["7", "8", "9"]);
@@ -65,7 +65,7 @@ test("a problem becomes an error that says what to do and when", async () => {
 test("making a conversation names its idempotency key", async () => {
   const world = new World();
   const client = world.client();
-  world.answer = () => json({ conversation_id: "7", type: "direct", members: [], last_seq: 1 }, 201);
+  world.answer = () => json({ conversation_id: "7", type: "direct", members: [], member_count: 2, role: "owner", last_seq: 1 }, 201);
   const made = await client.createConversation({ type: "direct", memberIds: ["bob"] });
   assert.equal(made.conversationId, "7");
   const [request] = world.requests;

@@ -222,12 +222,12 @@ test("more than one sync serves is asked for until all is here", async () => {
   assert.equal(next.of("sync").length, 3);
 });
 
-test("a sync that is not answered, or refused for a while, is asked again", async () => {
+test("a sync that is not answered, or is over the rate, is asked again", async () => {
   const world = new World();
   const { socket } = await world.online();
   socket.say(message(1), message(3));
   await world.pass(14_000);
-  socket.say({ type: "error", code: "unavailable", message: "try again", temporary: true, retry_after_ms: 100 });
+  socket.say({ type: "error", code: "rate_limited", message: "wait", temporary: true, retry_after_ms: 100 });
   await world.pass(100);
   assert.equal(socket.of("sync").length, 2);
   for (let beat = 0; beat < 4; beat += 1) {
@@ -242,16 +242,51 @@ test("one conversation that is refused for good does not hold up the others", as
   const { socket, told } = await world.online();
   socket.say(message(1), message(1, { conversation_id: "8" }));
   const next = await comeBack(world, { 7: 2, 8: 2 });
-  const refusal = { type: "error", code: "not_found", message: "no such conversation", temporary: false };
-  next.say(refusal);
-  await world.pass(1_000);
-  assert.deepEqual(next.of("sync")[1].last_seen, { 7: 1 });
-  next.say(refusal);
-  await world.pass(1_000);
-  assert.deepEqual(next.of("sync")[2].last_seen, { 8: 1 });
-  next.say(page("8", [2]), { type: "sync_done" });
+  const refusal = { type: "error", code: "not_found", message: "conversation 7: no such conversation", temporary: false };
+  next.say(refusal, page("8", [2]), { type: "sync_done" });
   assert.deepEqual(told.seqs("8"), [1, 2]);
-  assert.equal(next.of("sync").length, 3);
+  assert.deepEqual(next.of("sync")[1].last_seen, { 7: 1 });
+  next.say(refusal, { type: "sync_done" });
+  await world.pass(10_000);
+  assert.equal(next.of("sync").length, 2);
+});
+
+test("a conversation that cannot be read now is asked for again, at growing intervals", async () => {
+  const world = new World();
+  const { socket, told } = await world.online();
+  socket.say(message(1), message(3));
+  const times = [];
+  for (let round = 1; round <= 5; round += 1) {
+    const from = world.time;
+    while (socket.of("sync").length < round) await world.pass(50);
+    times.push(world.time - from);
+    socket.say(
+      { type: "error", code: "unavailable", message: "conversation 7: cannot be read now", temporary: true, retry_after_ms: 500 },
+      { type: "gap", conversation_id: "7", after_seq: 1 },
+      { type: "sync_done" },
+    );
+  }
+  assert.deepEqual(times, [0, 0, 2_000, 4_000, 8_000]);
+  while (socket.of("sync").length < 6) await world.pass(50), socket.say({ type: "pong", nonce: "1", server_ts: 1 });
+  socket.say(page("7", [2, 3]), { type: "sync_done" });
+  assert.deepEqual(told.seqs("7"), [1, 2, 3]);
+});
+
+test("a gap while heads are awaited is asked about after they came", async () => {
+  const world = new World();
+  const { socket } = await world.online();
+  socket.say(message(1));
+  world.socket.end(1006);
+  await world.untilDial();
+  const next = await world.welcome({ resume: "r2" });
+  next.say({ type: "gap", after_ms: 100 });
+  await world.pass(1_000);
+  assert.equal(next.of("hello").length, 1, "the server answers one hello at a time");
+  next.say({ ...HEADS, resume: "r3" });
+  assert.equal(next.of("hello").length, 2);
+  assert.equal(next.of("hello")[1].resume, "r1", "from before the gap");
+  next.say({ ...HEADS, resume: "r4" });
+  assert.equal(next.of("hello").length, 2);
 });
 
 /**

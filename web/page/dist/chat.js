@@ -11,7 +11,9 @@ class Room {
     id;
     type = "group";
     name = "";
+    /** Those that we know of; of a large group a list names the first only. */
     members = new Set();
+    memberCount = 0;
     /** Ascending by seq. */
     entries = [];
     /** The newest page of history has been read. */
@@ -28,11 +30,11 @@ class Room {
     learn(conversation) {
         this.type = conversation.type;
         this.name = conversation.name;
-        if (conversation.members.length > 0) {
+        this.memberCount = conversation.memberCount;
+        if (conversation.members.length >= conversation.memberCount)
             this.members.clear();
-            for (const { userId } of conversation.members)
-                this.members.add(userId);
-        }
+        for (const { userId } of conversation.members)
+            this.members.add(userId);
         if (conversation.lastMessage && conversation.lastMessage.seq > (this.last?.seq ?? 0))
             this.#last = conversation.lastMessage;
     }
@@ -76,7 +78,9 @@ class Room {
     subtitle(me) {
         if (this.type === "direct")
             return "One to one";
-        return [...this.members].map((member) => (member === me ? "you" : member)).join(", ");
+        const more = this.memberCount - this.members.size;
+        const names = [...this.members].map((member) => (member === me ? "you" : member)).join(", ");
+        return more > 0 ? `${names} and ${more} more` : names;
     }
 }
 /** An entry in a line: what a list shows of it, and what a change says. */

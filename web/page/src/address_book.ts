@@ -15,7 +15,9 @@ export class Room {
   readonly id: string;
   type: "direct" | "group" = "group";
   name = "";
+  /** Those that we know of; of a large group a list names the first only. */
   readonly members = new Set<string>();
+  memberCount = 0;
   /** Ascending by seq. */
   readonly entries: Entry[] = [];
   /** The newest page of history has been read. */
@@ -34,10 +36,9 @@ export class Room {
   learn(conversation: Conversation): void {
     this.type = conversation.type;
     this.name = conversation.name;
-    if (conversation.members.length > 0) {
-      this.members.clear();
-      for (const { userId } of conversation.members) this.members.add(userId);
-    }
+    this.memberCount = conversation.memberCount;
+    if (conversation.members.length >= conversation.memberCount) this.members.clear();
+    for (const { userId } of conversation.members) this.members.add(userId);
     if (conversation.lastMessage && conversation.lastMessage.seq > (this.last?.seq ?? 0)) this.#last = conversation.lastMessage;
   }
 
@@ -74,7 +75,9 @@ export class Room {
 
   subtitle(me: string): string {
     if (this.type === "direct") return "One to one";
-    return [...this.members].map((member) => (member === me ? "you" : member)).join(", ");
+    const more = this.memberCount - this.members.size;
+    const names = [...this.members].map((member) => (member === me ? "you" : member)).join(", ");
+    return more > 0 ? `${names} and ${more} more` : names;
   }
 }
 

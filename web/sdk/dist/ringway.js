@@ -86,7 +86,8 @@ class CatchUp {
     #behind = new Map();
     #link;
     #sync;
-    #width = CONVERSATIONS_MAX;
+    /** Syncs in a row that brought nothing. */
+    #idle = 0;
     constructor(world, sequencer) {
         this.#world = world;
         this.#sequencer = sequencer;
@@ -121,7 +122,7 @@ class CatchUp {
     pump() {
         if (!this.#link || this.#sync || this.#behind.size === 0)
             return;
-        const asked = [...this.#behind.keys()].slice(0, this.#width);
+        const asked = [...this.#behind.keys()].slice(0, CONVERSATIONS_MAX);
         const none = { again: new Set(), unfinished: new Set(), progress: false, timer: undefined };
         this.#sync = { asked: new Set(asked), ...none };
         this.#endIn(this.#sync, SILENCE_MS_MAX);
@@ -155,24 +156,18 @@ class CatchUp {
             if (!(missing && sync.progress))
                 this.#complete(sync, conversation);
         }
-        this.#world.clearTimeout(sync.timer);
-        this.#sync = undefined;
-        this.#width = CONVERSATIONS_MAX;
-        this.pump();
+        this.#idle = sync.progress ? 0 : this.#idle + 1;
+        // What cannot be read now (the error and the gap said so) is not asked for in a tight circle.
+        this.#endIn(sync, this.#idle > 1 ? backoff(this.#world, this.#idle) : 0);
     }
-    /** An `error` came that is not about a send; if a sync is under way, it is about that. */
+    /**
+     * An `error` came that is not about a send. A sync over the rate will not be answered and is asked again;
+     * any other one is about one conversation of it, and the sync goes on to its end.
+     */
     refused(error) {
-        const sync = this.#sync;
-        if (!sync)
-            return;
-        if (!error.temporary) {
-            // One of them is refused for good: ask one by one, and leave out that one.
-            const [only] = sync.asked;
-            if (sync.asked.size === 1 && only !== undefined)
-                this.#complete(sync, only);
-            this.#width = 1;
+        if (this.#sync && error.code === "rate_limited") {
+            this.#endIn(this.#sync, error.retryAfterMs ?? backoff(this.#world, 0));
         }
-        this.#endIn(sync, error.retryAfterMs ?? backoff(this.#world, 0));
     }
     #complete(sync, conversation) {
         sync.asked.delete(conversation);
@@ -182,15 +177,19 @@ class CatchUp {
         this.#behind.delete(conversation);
         this.#sequencer.release(conversation);
     }
-    /** After so long the sync is given up, and what is still missing is asked for anew. */
+    /** After so long the sync is over, and what is still missing is asked for anew. */
     #endIn(sync, milliseconds) {
         this.#world.clearTimeout(sync.timer);
-        sync.timer = this.#world.setTimeout(() => {
+        const end = () => {
             if (this.#sync !== sync)
                 return;
             this.#sync = undefined;
             this.pump();
-        }, milliseconds);
+        };
+        if (milliseconds > 0)
+            sync.timer = this.#world.setTimeout(end, milliseconds);
+        else
+            end();
     }
 }
 
@@ -260,8 +259,10 @@ const WELCOME_MS_MAX = 15_000;
 const ANSWER_MS_MAX = 10_000;
 class Link {
     isWelcome = false;
-    /** `hello` named a cursor and `heads` has not answered it yet. */
+    /** `hello` named a cursor and the last `heads` has not answered it yet. */
     awaitsHeads = false;
+    /** A `gap` without a conversation came: `hello` has to be said again, and may be once it is due. */
+    gap = "none";
     #world;
     #url;
     #ended;
@@ -414,9 +415,9 @@ function conversationOf(item, user) {
         type: item.type,
         name: item.name ?? "",
         members: membersOf(item.members ?? []),
+        memberCount: item.member_count ?? item.members?.length ?? 0,
+        role: item.role,
         lastSeq: item.last_seq ?? 0,
-        readSeq: item.read_seq ?? 0,
-        unread: item.unread ?? 0,
     };
     if (item.last_message)
         conversation.lastMessage = entryOf(item.last_message, item.conversation_id, user);
@@ -888,6 +889,7 @@ export class RingwayClient {
     #hello(link) {
         // Until `heads` has come, a newer cursor would skip what the older one still has to tell.
         link.awaitsHeads = this.#resume !== undefined;
+        link.gap = "none";
         link.send({
             type: "hello",
             token: this.#api.token,
@@ -1101,12 +1103,14 @@ export class RingwayClient {
         if (frame.more !== true) {
             link.awaitsHeads = false;
             this.#takeCursor(link, frame);
+            if (link.gap === "due")
+                this.#hello(link);
         }
         this.#catchUp.pump();
     }
     /** A cursor counts once everything before it is here, or written down as behind. */
     #takeCursor(link, frame) {
-        if (link.awaitsHeads || typeof frame.resume !== "string")
+        if (link.awaitsHeads || link.gap !== "none" || typeof frame.resume !== "string")
             return;
         this.#resume = frame.resume;
         this.#saveSoon();
@@ -1121,9 +1125,13 @@ export class RingwayClient {
             return;
         }
         this.#emit("gap", {});
-        link.awaitsHeads = true;
+        link.gap = "waiting";
         this.#world.setTimeout(() => {
-            if (link === this.#current)
+            if (link !== this.#current || link.gap !== "waiting")
+                return;
+            link.gap = "due";
+            // One question at a time; the answer to the last one sends the next.
+            if (!link.awaitsHeads)
                 this.#hello(link);
         }, Number(frame.after_ms) || 0);
     }

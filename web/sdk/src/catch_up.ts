@@ -37,7 +37,8 @@ export class CatchUp {
   readonly #behind = new Map<string, number>();
   #link: Link | undefined;
   #sync: Sync | undefined;
-  #width = CONVERSATIONS_MAX;
+  /** Syncs in a row that brought nothing. */
+  #idle = 0;
 
   constructor(world: Environment, sequencer: Sequencer) {
     this.#world = world;
@@ -78,7 +79,7 @@ export class CatchUp {
   /** Asks for what is missing, one `sync` at a time. */
   pump(): void {
     if (!this.#link || this.#sync || this.#behind.size === 0) return;
-    const asked = [...this.#behind.keys()].slice(0, this.#width);
+    const asked = [...this.#behind.keys()].slice(0, CONVERSATIONS_MAX);
     const none = { again: new Set<string>(), unfinished: new Set<string>(), progress: false, timer: undefined };
     this.#sync = { asked: new Set(asked), ...none };
     this.#endIn(this.#sync, SILENCE_MS_MAX);
@@ -108,23 +109,19 @@ export class CatchUp {
       const missing = (this.#behind.get(conversation) ?? 0) > (this.#sequencer.seen(conversation) ?? 0);
       if (!(missing && sync.progress)) this.#complete(sync, conversation);
     }
-    this.#world.clearTimeout(sync.timer);
-    this.#sync = undefined;
-    this.#width = CONVERSATIONS_MAX;
-    this.pump();
+    this.#idle = sync.progress ? 0 : this.#idle + 1;
+    // What cannot be read now (the error and the gap said so) is not asked for in a tight circle.
+    this.#endIn(sync, this.#idle > 1 ? backoff(this.#world, this.#idle) : 0);
   }
 
-  /** An `error` came that is not about a send; if a sync is under way, it is about that. */
+  /**
+   * An `error` came that is not about a send. A sync over the rate will not be answered and is asked again;
+   * any other one is about one conversation of it, and the sync goes on to its end.
+   */
   refused(error: RingwayError): void {
-    const sync = this.#sync;
-    if (!sync) return;
-    if (!error.temporary) {
-      // One of them is refused for good: ask one by one, and leave out that one.
-      const [only] = sync.asked;
-      if (sync.asked.size === 1 && only !== undefined) this.#complete(sync, only);
-      this.#width = 1;
+    if (this.#sync && error.code === "rate_limited") {
+      this.#endIn(this.#sync, error.retryAfterMs ?? backoff(this.#world, 0));
     }
-    this.#endIn(sync, error.retryAfterMs ?? backoff(this.#world, 0));
   }
 
   #complete(sync: Sync, conversation: string): void {
@@ -135,13 +132,15 @@ export class CatchUp {
     this.#sequencer.release(conversation);
   }
 
-  /** After so long the sync is given up, and what is still missing is asked for anew. */
+  /** After so long the sync is over, and what is still missing is asked for anew. */
   #endIn(sync: Sync, milliseconds: number): void {
     this.#world.clearTimeout(sync.timer);
-    sync.timer = this.#world.setTimeout(() => {
+    const end = () => {
       if (this.#sync !== sync) return;
       this.#sync = undefined;
       this.pump();
-    }, milliseconds);
+    };
+    if (milliseconds > 0) sync.timer = this.#world.setTimeout(end, milliseconds);
+    else end();
   }
 }

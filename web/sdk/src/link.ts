@@ -15,8 +15,10 @@ const ANSWER_MS_MAX = 10_000;
 
 export class Link {
   isWelcome = false;
-  /** `hello` named a cursor and `heads` has not answered it yet. */
+  /** `hello` named a cursor and the last `heads` has not answered it yet. */
   awaitsHeads = false;
+  /** A `gap` without a conversation came: `hello` has to be said again, and may be once it is due. */
+  gap: "none" | "waiting" | "due" = "none";
   readonly #world: Environment;
   readonly #url: string;
   readonly #ended: (code: number, reason: string) => void;

@@ -225,6 +225,7 @@ export class RingwayClient {
   #hello(link: Link): void {
     // Until `heads` has come, a newer cursor would skip what the older one still has to tell.
     link.awaitsHeads = this.#resume !== undefined;
+    link.gap = "none";
     link.send({
       type: "hello",
       token: this.#api.token,
@@ -431,13 +432,14 @@ export class RingwayClient {
     if (frame.more !== true) {
       link.awaitsHeads = false;
       this.#takeCursor(link, frame);
+      if (link.gap === "due") this.#hello(link);
     }
     this.#catchUp.pump();
   }
 
   /** A cursor counts once everything before it is here, or written down as behind. */
   #takeCursor(link: Link, frame: Frame): void {
-    if (link.awaitsHeads || typeof frame.resume !== "string") return;
+    if (link.awaitsHeads || link.gap !== "none" || typeof frame.resume !== "string") return;
     this.#resume = frame.resume;
     this.#saveSoon();
   }
@@ -452,9 +454,12 @@ export class RingwayClient {
       return;
     }
     this.#emit("gap", {});
-    link.awaitsHeads = true;
+    link.gap = "waiting";
     this.#world.setTimeout(() => {
-      if (link === this.#current) this.#hello(link);
+      if (link !== this.#current || link.gap !== "waiting") return;
+      link.gap = "due";
+      // One question at a time; the answer to the last one sends the next.
+      if (!link.awaitsHeads) this.#hello(link);
     }, Number(frame.after_ms) || 0);
   }
 

@@ -63,10 +63,13 @@ export interface Conversation {
   conversationId: string;
   type: "direct" | "group";
   name: string;
+  /** All of them; in a list of conversations the first 16. */
   members: Member[];
+  memberCount: number;
+  /** This user's. */
+  role: Role;
   lastSeq: number;
-  readSeq: number;
-  unread: number;
+  /** The entry at `lastSeq`: a message or a change. */
   lastMessage?: Entry;
 }
 

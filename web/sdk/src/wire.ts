@@ -79,9 +79,9 @@ export function conversationOf(item: Frame, user: string | undefined): Conversat
     type: item.type,
     name: item.name ?? "",
     members: membersOf(item.members ?? []),
+    memberCount: item.member_count ?? item.members?.length ?? 0,
+    role: item.role,
     lastSeq: item.last_seq ?? 0,
-    readSeq: item.read_seq ?? 0,
-    unread: item.unread ?? 0,
   };
   if (item.last_message) conversation.lastMessage = entryOf(item.last_message, item.conversation_id, user);
   return conversation;
