@@ -168,11 +168,11 @@ impl FrameReader {
     /// The next header, joined with the part of it that came before.
     fn take_header(&mut self, received: &mut &mut [u8]) -> Result<Option<FrameHeader>, FrameError> {
         let kept = self.partial.as_ref().map_or(0, |partial| usize::from(partial.header_len));
-        if kept == 0 {
-            if let Some((header, len)) = decode_frame_header(received, self.role)? {
-                take_front(received, len);
-                return Ok(Some(header));
-            }
+        if kept == 0
+            && let Some((header, len)) = decode_frame_header(received, self.role)?
+        {
+            take_front(received, len);
+            return Ok(Some(header));
         }
         let partial = self.partial.get_or_insert_default();
         let fresh = received.len().min(HEADER_BYTES_MAX - kept);

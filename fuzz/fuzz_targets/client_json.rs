@@ -1,0 +1,4 @@
+//! A client's JSON: no panic, and a frame that was read comes back.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ringway_fuzz::client_json(data));
