@@ -259,13 +259,7 @@ impl Connection {
 
     /// Appends what waits to `chunk`, sealed if the transport is TLS, at most `capacity` bytes of it.
     /// `capacity` is at least 64.
-    pub fn poll_transmit(
-        &mut self,
-        context: &mut Context,
-        now: Tick,
-        chunk: &mut Vec<u8>,
-        capacity: usize,
-    ) {
+    pub fn poll_transmit(&mut self, context: &mut Context, now: Tick, chunk: &mut Vec<u8>, capacity: usize) {
         let end = chunk.len() + capacity;
         if self.tls.is_some() {
             self.transmit_sealed(context, now, chunk, end);
@@ -509,9 +503,9 @@ impl Connection {
 
     /// `close_notify`, once the last plaintext is sealed (RFC 8446 section 6.1).
     fn say_tls_goodbye_if_drained(&mut self) {
-        let ends =
-            matches!(self.disposition, Disposition::ShutdownAfterFlush | Disposition::CloseAfterFlush);
-        if ends && !self.has_plaintext()
+        let ends = matches!(self.disposition, Disposition::ShutdownAfterFlush | Disposition::CloseAfterFlush);
+        if ends
+            && !self.has_plaintext()
             && let Some(tls) = &mut self.tls
         {
             tls.close();

@@ -14,9 +14,11 @@ use ringway_protocol::websocket::{
     CloseCode, Event, FrameReader, Opcode, Role, append_close, append_close_answer, append_frame,
 };
 
-use super::{Phase, TrunkEvent};
-use super::limits::{ECHO_MESSAGE_BYTES_MAX, ECHO_QUEUE_BYTES, ECHO_SILENCE_MILLISECONDS, MESSAGE_MILLISECONDS};
+use super::limits::{
+    ECHO_MESSAGE_BYTES_MAX, ECHO_QUEUE_BYTES, ECHO_SILENCE_MILLISECONDS, MESSAGE_MILLISECONDS,
+};
 use super::output::Output;
+use super::{Phase, TrunkEvent};
 use crate::clock::Tick;
 use crate::context::Context;
 use crate::session::{Delivery, Session};
@@ -74,7 +76,12 @@ pub(super) enum Mode {
 
 impl WebSocket {
     /// A chat socket whose 101 is queued.
-    pub(super) fn chat(context: &Context, encoding: Encoding, bearer: Option<Box<Claims>>, now: Tick) -> Self {
+    pub(super) fn chat(
+        context: &Context,
+        encoding: Encoding,
+        bearer: Option<Box<Claims>>,
+        now: Tick,
+    ) -> Self {
         let session = Session::new(encoding, bearer, now);
         Self::new(context.settings.message_bytes_max, Mode::Chat(Box::new(session)), now)
     }

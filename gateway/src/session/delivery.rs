@@ -63,9 +63,10 @@ impl Session {
             // The timer is about to say so; no frame may pass meanwhile.
             return self.check_token(exchange);
         }
-        let for_sender = delivery.entry.as_ref().is_some_and(|entry| {
-            entry.sender == identity.user && entry.client_message_id.is_some()
-        });
+        let for_sender = delivery
+            .entry
+            .as_ref()
+            .is_some_and(|entry| entry.sender == identity.user && entry.client_message_id.is_some());
         let frame = if has_room { delivery.frame(self.encoding, for_sender) } else { None };
         let Some(frame) = frame else {
             let after = Seq(delivery.body.seq.0.saturating_sub(1));

@@ -42,8 +42,7 @@ impl Gaps {
 
     /// An entry is left out, the one after `after`.
     pub(super) fn note(&mut self, conversation: ConversationId, after: Seq) {
-        if self.everything == Everything::Noted
-            || self.noted.iter().any(|(noted, _)| *noted == conversation)
+        if self.everything == Everything::Noted || self.noted.iter().any(|(noted, _)| *noted == conversation)
         {
             return;
         }

@@ -12,9 +12,9 @@ use ringway_protocol::trunk::{Operation, ToRouter};
 use ringway_protocol::user::{DeviceId, UserId};
 use ringway_protocol::websocket::CloseCode;
 
+use super::Session;
 use super::pending::Asked;
 use super::rate::TokenBucket;
-use super::Session;
 use crate::clock::Tick;
 use crate::connection::limits::TOKEN_WARNING_MILLISECONDS;
 use crate::connection::{End, Exchange, Step};
@@ -260,7 +260,10 @@ impl Session {
         let is_welcome = self.is_welcome();
         let Some(identity) = &mut self.identity else { return Ok(()) };
         if exchange.now >= identity.expires {
-            return Err(End::close(CloseCode::TOKEN_EXPIRED, "the token expired: come back with a fresh one"));
+            return Err(End::close(
+                CloseCode::TOKEN_EXPIRED,
+                "the token expired: come back with a fresh one",
+            ));
         }
         if is_welcome && !identity.warned && exchange.now >= identity.warn_at() {
             identity.warned = true;

@@ -258,8 +258,7 @@ impl Session {
         if !self.is_welcome() {
             return Err(End::close(CloseCode::DRAIN, "the server drains: connect again"));
         }
-        let reconnect =
-            Reconnect { reason: "the server drains".to_owned(), url: None, after_ms, within_ms };
+        let reconnect = Reconnect { reason: "the server drains".to_owned(), url: None, after_ms, within_ms };
         self.queue(exchange, &ServerFrame::Reconnect(reconnect));
         self.drain = Drain::Until(exchange.now + after_ms + within_ms);
         self.check_queue(exchange)
@@ -333,7 +332,10 @@ impl Session {
     fn give_up(&mut self, exchange: &mut Exchange<'_>, request: Request) -> Step {
         match request.asked {
             Asked::Probe => {
-                return Err(End::close(CloseCode::OVERLOADED, "the server does not keep up: come back later"));
+                return Err(End::close(
+                    CloseCode::OVERLOADED,
+                    "the server does not keep up: come back later",
+                ));
             }
             Asked::Send(client_message_id) => self.give_up_send(exchange, &client_message_id),
             Asked::Page(conversation, after) => self.give_up_page(exchange, conversation, after),
@@ -441,9 +443,9 @@ impl Session {
 
     fn cursor(&self, context: &Context) -> String {
         let position = self.cursor_position(context);
-        self.identity.as_ref().map_or_else(String::new, |identity| {
-            context.cursors.encode(&identity.user, position)
-        })
+        self.identity
+            .as_ref()
+            .map_or_else(String::new, |identity| context.cursors.encode(&identity.user, position))
     }
 
     /// The gaps, begun now if there are none.

@@ -11,9 +11,7 @@
 
 use std::collections::VecDeque;
 
-use ringway_protocol::client::{
-    ErrorCode, ErrorFrame, Gap, Heads, LogItem, Messages, ServerFrame, Sync,
-};
+use ringway_protocol::client::{ErrorCode, ErrorFrame, Gap, Heads, LogItem, Messages, ServerFrame, Sync};
 use ringway_protocol::entry::Entry;
 use ringway_protocol::ids::{ConversationId, Position, Seq};
 use ringway_protocol::limits::{HEADS_PAGE_MAX, PAGE_ENTRIES_MAX, SYNC_CONVERSATIONS_MAX, SYNC_ENTRIES_MAX};

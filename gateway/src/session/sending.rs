@@ -19,7 +19,8 @@ impl Session {
         let settings = &exchange.context.settings;
         if self.inflight >= settings.inflight_max {
             self.window_full = true;
-            let message = "more sends without their ack than max_inflight: nothing is read until half is acked";
+            let message =
+                "more sends without their ack than max_inflight: nothing is read until half is acked";
             self.queue_send_error(exchange, &client_message_id, ErrorCode::WindowFull, message, None);
             return Ok(());
         }

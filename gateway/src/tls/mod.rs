@@ -39,7 +39,9 @@ pub enum TlsConfigError {
     #[error("the key file has no usable private key (PKCS#8, PKCS#1 or SEC1 in PEM): {0}")]
     BadKey(rustls_pki_types::pem::Error),
     /// Two files that do not belong together.
-    #[error("the private key does not belong to the certificate: give the key that the certificate was made for")]
+    #[error(
+        "the private key does not belong to the certificate: give the key that the certificate was made for"
+    )]
     Mismatch,
     /// rustls does not take them.
     #[error("certificate and key cannot be used: {0}")]
