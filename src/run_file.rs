@@ -1,17 +1,17 @@
 //! `run.json`: which process serves a data folder, and the addresses it really got.
 //!
-//! Written when the server is ready, removed when it ends. `ringway token`, tests and tools read it.
+//! Written when the server is ready, removed when it ends. Tests, tools and load clients read it.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::data_folder::write_private;
 
 /// Who serves, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct RunFile {
     /// The process.
     pub(crate) pid: u32,
@@ -24,16 +24,6 @@ pub(crate) struct RunFile {
 }
 
 impl RunFile {
-    /// Reads it; `None` if nobody serves that folder.
-    pub(crate) fn read(path: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-    }
-
-    /// Whether its process lives. A server that was killed leaves its file.
-    pub(crate) fn is_alive(&self) -> bool {
-        Path::new("/proc").join(self.pid.to_string()).exists()
-    }
-
     /// Writes it until the guard is dropped.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ringway_protocol::{limits, token};
+use ringway_router::RouterSettings;
+use ringway_store_writer::StoreSettings;
 
 use field::{Listener, LogFormat, LogLevel, Threads, settings};
 
@@ -87,8 +89,35 @@ settings! {
     }
     /// The router.
     router: Router {
-        /// Threads that the shards are spread over; "auto" is one for every two CPUs.
+        /// Threads that the shards are spread over; "auto" leaves most CPUs to the gateway.
         workers: Threads = Threads::Auto;
+        /// Keep each worker to one CPU. Pays where CPUs are left beside the gateway's.
+        pinned: bool = RouterSettings::default().pinned;
+        /// Number of this region, 0 to 7, a part of every id.
+        region: u32 = 0;
+        /// Conversations kept in memory by all workers; idle ones go first.
+        conversations_loaded_max: usize = RouterSettings::default().conversations_loaded_max;
+        /// Members of those conversations, all together.
+        members_loaded_max: usize = RouterSettings::default().members_loaded_max;
+        /// Idempotency keys kept in memory by all workers; older ones are looked up in the store.
+        dedup_keys_max: usize = RouterSettings::default().dedup_keys_max;
+        /// Messages that may wait for the store, all together; past it sends are refused.
+        inflight_max: usize = RouterSettings::default().inflight_max;
+        /// Bytes of those messages.
+        inflight_bytes_max: usize = RouterSettings::default().inflight_bytes_max;
+    }
+    /// The embedded store.
+    store: Store {
+        /// Memory for blocks read from disk, in bytes. The kernel caches files beside it.
+        cache_bytes: u64 = StoreSettings::default().cache_bytes;
+        /// Bytes of disk kept in reserve for the day it is full; 0 for none.
+        reserve_bytes: u64 = StoreSettings::default().reserve_bytes;
+        /// Free bytes of disk below which no message is taken.
+        free_bytes_min: u64 = StoreSettings::default().free_bytes_min;
+        /// Threads that answer reads.
+        readers: usize = StoreSettings::default().readers;
+        /// Threads that write tables and merge them.
+        background_threads: usize = StoreSettings::default().background_threads;
     }
     /// How the server ends.
     drain: Drain {
@@ -172,6 +201,9 @@ impl Settings {
         );
         rule(limits.connections_per_address >= 1, "limits.connections_per_address", "must be at least 1");
         rule(limits.connections_per_user >= 1, "limits.connections_per_user", "must be at least 1");
+        rule(self.router.region <= 7, "router.region", "must be 0 to 7");
+        rule(self.store.readers >= 1, "store.readers", "must be at least 1");
+        rule(self.store.background_threads >= 1, "store.background_threads", "must be at least 1");
         rule(self.gateway.connections_max >= 1, "gateway.connections_max", "must be at least 1");
         rule(
             self.gateway.allowed_origins.iter().all(|origin| is_origin(origin)),
