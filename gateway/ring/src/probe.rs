@@ -42,15 +42,19 @@ impl fmt::Display for KernelReport {
 
 /// Sets up a small ring with all that a large one needs, and takes it down again.
 ///
+/// On a thread of its own: the kernel takes a ring down later, and would interrupt a system call of the
+/// thread that made it (EINTR where a timeout is set on a socket).
+///
 /// # Errors
 /// Why no ring can be had here.
 pub fn probe() -> Result<KernelReport, RingError> {
     let settings =
         KernelSettings { slots: 8, submissions: 8, completions: 32, buffers: 8, buffer_bytes: 4_096 };
-    let driver = KernelDriver::new(settings)?;
+    let set_up = move || KernelDriver::new(settings).map(|driver| driver.features());
+    let features = std::thread::scope(|scope| scope.spawn(set_up).join().expect("a probe does not panic"))?;
     Ok(KernelReport {
         release: release(),
-        features: driver.features(),
+        features,
         descriptors_max: descriptors_max(),
         locked_bytes_max: getrlimit(Resource::Memlock).current,
     })

@@ -6,4 +6,5 @@ mod echo;
 mod pair;
 mod session;
 mod slow_reader;
+mod splits;
 mod upgrade;
