@@ -8,7 +8,7 @@
 //! ```
 //! Everything waits for a condition with a deadline, never for a time. A server is ended by the id of its
 //! process when its value is dropped. With `RINGWAY_TEST_LOG=1` the server's log goes to standard error.
-#![allow(dead_code, unreachable_pub, clippy::missing_panics_doc)]
+#![allow(dead_code, unused_imports, unreachable_pub)]
 
 mod client;
 mod http;
