@@ -482,7 +482,9 @@ impl<D: Driver> EventLoop<D> {
             if self.follow_wall_clock {
                 self.context.set_clock(wall_clock().0.saturating_sub(now.0));
             }
-            self.chunks.shrink();
+            if self.ring.completions_waiting() == 0 {
+                self.chunks.shrink();
+            }
         }
     }
 

@@ -31,7 +31,6 @@ pub(crate) struct Entry {
 }
 
 /// How far a socket has come.
-#[expect(clippy::large_enum_variant, reason = "nearly every entry is open: a box would only add to it")]
 pub(crate) enum Stage {
     /// Nobody uses the slot.
     Free,

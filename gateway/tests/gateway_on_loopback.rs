@@ -475,3 +475,39 @@ fn many_frames_of_one_pass_are_one_send() {
     let sends = fixture.sum(|core| core.sends.get()) - before;
     assert!(sends <= 4, "64 frames that came together went out in {sends} sends");
 }
+
+#[test]
+fn rings_that_share_a_core_share_its_port() {
+    let fixture = Fixture::new(|settings| {
+        settings.cores = NonZeroUsize::new(1);
+        settings.rings_per_core = NonZeroUsize::new(3);
+    });
+    let mut clients: Vec<Client> = (0..60).map(|_| fixture.connect()).collect();
+    clients.iter_mut().for_each(Client::open_echo);
+    let accepted: Vec<u64> =
+        fixture.gateway.as_ref().unwrap().metrics().iter().map(|core| core.accepted.get()).collect();
+    assert_eq!(accepted.len(), 3);
+    assert!(accepted.iter().all(|count| *count > 0), "the kernel spreads connections: {accepted:?}");
+}
+
+#[test]
+fn a_message_costs_less_than_one_system_call() {
+    let fixture = Fixture::new(|settings| settings.cores = NonZeroUsize::new(1));
+    let mut clients: Vec<Client> = (0..50).map(|_| fixture.connect()).collect();
+    clients.iter_mut().for_each(Client::open_echo);
+    let before = fixture.sum(|core| core.enters.get());
+    for round in 0..40u8 {
+        for client in &mut clients {
+            client.send(&client_frame(2, &[round; 100]));
+        }
+        for client in &mut clients {
+            assert_eq!(client.frame(), (2, vec![round; 100]));
+        }
+    }
+    let messages = 40 * clients.len() as u64;
+    fixture.wait_until("the last pass is counted", |fixture| {
+        fixture.sum(|core| core.frames_in.get()) >= messages
+    });
+    let enters = fixture.sum(|core| core.enters.get()) - before;
+    assert!(enters <= messages, "{messages} messages took {enters} system calls");
+}

@@ -232,7 +232,7 @@ fn a_hundred_thousand_connections_leave_no_slot() {
                 let peer = network.connect(0);
                 connected += 1;
                 network.write(peer, b"hi");
-                if connected % 3 == 0 { network.reset(peer) } else { network.end(peer) }
+                if connected.is_multiple_of(3) { network.reset(peer) } else { network.end(peer) }
             }
         }
         server.pass();
