@@ -101,10 +101,10 @@ test("after a loss: the newest cursor, then a sync of what is behind and of noth
   const next = await comeBack(world, { 7: 3, 8: 3, 9: 2 });
   assert.equal(next.heard[0].resume, "r9");
   assert.deepEqual(next.of("sync"), [{ type: "sync", last_seen: { 7: 1, 9: 0 } }]);
-  next.say(message(4), page("9", [1, 2]), page("7", [2, 3]), { type: "sync_done" });
+  next.say(message(4), message(3, { conversation_id: "9" }), page("9", [1, 2]), page("7", [2, 3]), { type: "sync_done" });
   assert.deepEqual(told.seqs("7"), [1, 2, 3, 4], "what came live meanwhile waited");
   assert.deepEqual(told.seqs("8"), [3]);
-  assert.deepEqual(told.seqs("9"), [1, 2], "a conversation that began meanwhile, from its start");
+  assert.deepEqual(told.seqs("9"), [1, 2, 3], "a conversation that began meanwhile, from its start");
 });
 
 test("a cursor that the server does not know: followed conversations are synced, others begin now", async () => {
