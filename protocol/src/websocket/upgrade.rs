@@ -143,7 +143,7 @@ impl<'a> RequestHead<'a> {
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.values(name)
             .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+            .any(|part| trim_spaces(part).eq_ignore_ascii_case(token.as_bytes()))
     }
 
     /// Whether the query carries what looks like a token. URLs end in logs: it is refused.
@@ -311,11 +311,19 @@ fn parse_header(line: &[u8]) -> Result<(&str, &[u8]), UpgradeRefusal> {
     let colon = colon.ok_or(UpgradeRefusal::BadRequest("a header line without a colon"))?;
     let name = token(&line[..colon])
         .ok_or(UpgradeRefusal::BadRequest("a header's name has a character that names do not have"))?;
-    let value = line[colon + 1..].trim_ascii();
+    let value = trim_spaces(&line[colon + 1..]);
     if !value.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e | 0x80..)) {
         return Err(UpgradeRefusal::BadRequest("a control character in a header's value"));
     }
     Ok((name, value))
+}
+
+/// Takes off the optional whitespace of RFC 9110 section 5.6.3: spaces and tabs, no other control character.
+fn trim_spaces(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
 }
 
 /// RFC 9110 section 5.6.2.
@@ -352,7 +360,7 @@ fn subprotocols<'a>(head: &RequestHead<'a>) -> Result<Vec<&'a str>, UpgradeRefus
     let mut offered = Vec::new();
     for value in head.values("sec-websocket-protocol") {
         for part in value.split(|byte| *byte == b',') {
-            let name = token(part.trim_ascii());
+            let name = token(trim_spaces(part));
             offered.push(name.ok_or(UpgradeRefusal::BadHeader("Sec-WebSocket-Protocol"))?);
         }
     }
