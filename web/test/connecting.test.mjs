@@ -108,6 +108,23 @@ test("close is for good, and connect after it works", async () => {
   assert.equal(client.status, "online");
 });
 
+test("who does not want to wait for the next try asks for it", async () => {
+  const world = new World();
+  const client = world.client();
+  client.connect();
+  client.connect();
+  await settled();
+  assert.equal(world.sockets.length, 1);
+  world.socket.end(1006);
+  client.connect();
+  await settled();
+  assert.equal(world.sockets.length, 2);
+  await world.welcome();
+  client.connect();
+  await world.pass(5_000);
+  assert.equal(world.sockets.length, 2, "the try that it waited for is off");
+});
+
 test("a server that never welcomes is given up after 15 s", async () => {
   const world = new World();
   world.client().connect();

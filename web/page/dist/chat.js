@@ -710,18 +710,24 @@ class Chat {
                 text.textContent = "Offline, sending later";
                 return;
             case "reconnecting":
-                text.textContent = seconds > 1 ? `Reconnecting in ${seconds} s…` : "Reconnecting…";
+                if (seconds > 2)
+                    text.replaceChildren(`Reconnecting in ${seconds} s. `, this.#connectButton("Now"));
+                else
+                    text.textContent = "Reconnecting…";
                 return;
             case "stopped": {
-                const again = element("button", "", "Connect here");
-                again.addEventListener("click", () => this.#client.connect());
                 const why = event.closeCode === 4009 ? "Open in another tab. " : `Not connected: ${event.reason || "refused"}. `;
-                text.replaceChildren(why, again);
+                text.replaceChildren(why, this.#connectButton("Connect here"));
                 return;
             }
             default:
                 text.textContent = "Connecting…";
         }
+    }
+    #connectButton(label) {
+        const button = element("button", "", label);
+        button.addEventListener("click", () => this.#client.connect());
+        return button;
     }
 }
 // ---- signing in ------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 /** The one error of the SDK: what failed, whether it may succeed later, and after how long. */
 export declare class RingwayError extends Error {
     /**
-     * The protocol's `error.code`, or one of ours: `network` (no HTTP answer), `outbox_full`,
-     * `outcome_unknown` (see `send`), `storage`, `http_STATUS` (an answer that is not the API's).
+     * The protocol's `error.code`, or one of ours: `network` (no HTTP answer), `no_token` (the application gave
+     * none), `outbox_full`, `outcome_unknown` (see `send`), `storage`, `http_STATUS` (an answer that is not
+     * the API's).
      */
     readonly code: string;
     /** Whether the same may succeed later. */
@@ -11,8 +12,9 @@ export declare class RingwayError extends Error {
     readonly name = "RingwayError";
     constructor(
     /**
-     * The protocol's `error.code`, or one of ours: `network` (no HTTP answer), `outbox_full`,
-     * `outcome_unknown` (see `send`), `storage`, `http_STATUS` (an answer that is not the API's).
+     * The protocol's `error.code`, or one of ours: `network` (no HTTP answer), `no_token` (the application gave
+     * none), `outbox_full`, `outcome_unknown` (see `send`), `storage`, `http_STATUS` (an answer that is not
+     * the API's).
      */
     code: string, message: string, 
     /** Whether the same may succeed later. */

@@ -25,7 +25,7 @@ export declare class RingwayClient {
     get pending(): Pending[];
     /** Calls `listener` at each event of that name; returns how to stop that. */
     on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): () => void;
-    /** Connects, and stays connected until `close`. */
+    /** Connects, and stays connected until `close`. Where it waits for its next try, it tries now. */
     connect(): void;
     /** Closes the socket and stays away. What is unsent stays in the outbox. */
     close(): void;

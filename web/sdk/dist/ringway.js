@@ -10,8 +10,9 @@ class RingwayError extends Error {
     name = "RingwayError";
     constructor(
     /**
-     * The protocol's `error.code`, or one of ours: `network` (no HTTP answer), `outbox_full`,
-     * `outcome_unknown` (see `send`), `storage`, `http_STATUS` (an answer that is not the API's).
+     * The protocol's `error.code`, or one of ours: `network` (no HTTP answer), `no_token` (the application gave
+     * none), `outbox_full`, `outcome_unknown` (see `send`), `storage`, `http_STATUS` (an answer that is not
+     * the API's).
      */
     code, message, 
     /** Whether the same may succeed later. */
@@ -798,14 +799,14 @@ export class RingwayClient {
         this.#listeners.set(name, listeners.add(listener));
         return () => void listeners.delete(listener);
     }
-    /** Connects, and stays connected until `close`. */
+    /** Connects, and stays connected until `close`. Where it waits for its next try, it tries now. */
     connect() {
-        if (this.#wanted)
-            return;
+        if (!this.#wanted)
+            this.#attempt = 0;
         this.#wanted = true;
-        this.#attempt = 0;
         this.#stopWatching ??= this.#world.watchNetwork((online) => this.#network(online));
-        void this.#dial(this.#options.url);
+        if (!this.#current && !this.#opening)
+            void this.#dial(this.#options.url);
     }
     /** Closes the socket and stays away. What is unsent stays in the outbox. */
     close() {
@@ -994,7 +995,7 @@ export class RingwayClient {
         }
     }
     #tokenMissing(error) {
-        this.#emit("error", new RingwayError("unauthorized", `the application gave no token: ${sentence(error)}`, true));
+        this.#emit("error", new RingwayError("no_token", `the application gave no token: ${sentence(error)}`, true));
     }
     #halt(event) {
         this.#wanted = false;

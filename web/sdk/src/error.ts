@@ -5,8 +5,9 @@ export class RingwayError extends Error {
 
   constructor(
     /**
-     * The protocol's `error.code`, or one of ours: `network` (no HTTP answer), `outbox_full`,
-     * `outcome_unknown` (see `send`), `storage`, `http_STATUS` (an answer that is not the API's).
+     * The protocol's `error.code`, or one of ours: `network` (no HTTP answer), `no_token` (the application gave
+     * none), `outbox_full`, `outcome_unknown` (see `send`), `storage`, `http_STATUS` (an answer that is not
+     * the API's).
      */
     readonly code: string,
     message: string,

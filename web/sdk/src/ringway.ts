@@ -119,13 +119,12 @@ export class RingwayClient {
     return () => void listeners.delete(listener);
   }
 
-  /** Connects, and stays connected until `close`. */
+  /** Connects, and stays connected until `close`. Where it waits for its next try, it tries now. */
   connect(): void {
-    if (this.#wanted) return;
+    if (!this.#wanted) this.#attempt = 0;
     this.#wanted = true;
-    this.#attempt = 0;
     this.#stopWatching ??= this.#world.watchNetwork((online) => this.#network(online));
-    void this.#dial(this.#options.url);
+    if (!this.#current && !this.#opening) void this.#dial(this.#options.url);
   }
 
   /** Closes the socket and stays away. What is unsent stays in the outbox. */
@@ -324,7 +323,7 @@ export class RingwayClient {
   }
 
   #tokenMissing(error: unknown): void {
-    this.#emit("error", new RingwayError("unauthorized", `the application gave no token: ${sentence(error)}`, true));
+    this.#emit("error", new RingwayError("no_token", `the application gave no token: ${sentence(error)}`, true));
   }
 
   #halt(event: StatusEvent): void {
