@@ -1,14 +1,33 @@
 //! Load for a chat server, and the proof that it kept its promises.
 //!
-//! - `history/`: the NDJSON history of what virtual users did and saw.
-//! - `payload.rs`: bodies that prove their own origin.
-//! - `clock.rs`: the clock of a history.
-//! - `abuse.rs`: clients that behave badly.
+//! A run, in the order of its files:
+//! - `target.rs`, `logins.rs`, `descriptors.rs`: where to, as whom, and whether this process may.
+//! - `crew.rs` with `http/`: conversations are made; history is read and members change meanwhile.
+//! - `worker.rs`, `alarm.rs`, `link.rs`: threads of devices on monoio.
+//! - `device/`: a virtual device, the client's side of the protocol, without a socket.
+//! - `schedule.rs`, `payload.rs`, `latency.rs`: an open loop, bodies that prove their origin, HdrHistograms.
+//! - `history/`, `seen.rs`, `clock.rs`: the NDJSON history of what the devices did and saw.
+//! - `checker/`: reads histories and says which promises were broken; `specimen/` has its planted bugs.
+//! - `run.rs`, `idle.rs`, `server_process.rs`: the whole of it.
 #![forbid(unsafe_code)]
 
-pub mod abuse;
+mod alarm;
 pub mod checker;
 pub mod clock;
+pub mod crew;
+pub mod descriptors;
+pub mod device;
 pub mod history;
+pub mod http;
+pub mod idle;
+pub mod latency;
+mod link;
+pub mod logins;
 pub mod payload;
+pub mod run;
+pub mod schedule;
+pub mod seen;
+pub mod server_process;
 pub mod specimen;
+pub mod target;
+pub mod worker;

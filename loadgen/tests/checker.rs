@@ -61,7 +61,9 @@ fn a_history_gives_the_same_verdict_from_its_file() {
     for record in &records {
         use ringway_loadgen::history::Event::{Acked, Delivered, Durable};
         match record.event {
-            Acked { .. } | Delivered { .. } | Durable { .. } => to_trace.record_at(record.time, &record.event),
+            Acked { .. } | Delivered { .. } | Durable { .. } => {
+                to_trace.record_at(record.time, &record.event)
+            }
             _ => to_client.record_at(record.time, &record.event),
         }
     }

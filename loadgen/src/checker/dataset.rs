@@ -321,14 +321,7 @@ impl Collector {
         self.data.sends.push(Send { time, hash: attempt.hash, key, conversation, device, step });
     }
 
-    fn delivery(
-        &mut self,
-        time: u64,
-        device: u32,
-        connection: u64,
-        via: Via,
-        entry: &Entry<'_>,
-    ) -> Delivery {
+    fn delivery(&mut self, time: u64, device: u32, connection: u64, via: Via, entry: &Entry<'_>) -> Delivery {
         let conversation = self.data.conversations.number(entry.conversation.0);
         Delivery {
             time,

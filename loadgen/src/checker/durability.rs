@@ -26,15 +26,13 @@ fn acks_are_in_the_full_read(data: &Dataset, verdict: &mut Verdict) {
             format!("{} acked as seq {seq} id {message} at {}", data.key_name(send.key), seconds(send.time))
         };
         if !read[send.conversation as usize] {
-            verdict
-                .violated(Invariant::I1, || format!("{}: no full read of it after the run", place()));
+            verdict.violated(Invariant::I1, || format!("{}: no full read of it after the run", place()));
             continue;
         }
         match data.truth_at(send.conversation, seq) {
             None => {
                 verdict.violated(Invariant::I1, || format!("{}: not in the full read", place()));
-                verdict
-                    .violated(Invariant::I15, || format!("{}: acked, and did not survive", place()));
+                verdict.violated(Invariant::I15, || format!("{}: acked, and did not survive", place()));
             }
             Some(row) if row.message != message || row.key != send.key || row.hash != send.hash => {
                 verdict.violated(Invariant::I1, || {

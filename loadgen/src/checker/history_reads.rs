@@ -38,8 +38,7 @@ pub(super) fn check(data: &Dataset, members: &Members, verdict: &mut Verdict) {
         let Some((returned, low, high)) = read.returned.filter(|_| read.invoked > 0) else { continue };
         verdict.checked(Invariant::I8, 1);
         let acked = acked.get(&read.conversation).map_or(0, |known| known.before(read.invoked));
-        let seen =
-            seen.get(&(read.device, read.conversation)).map_or(0, |known| known.before(read.invoked));
+        let seen = seen.get(&(read.device, read.conversation)).map_or(0, |known| known.before(read.invoked));
         let rows = &data.history_rows[rows[index].clone()];
         let stays = members.stays(read.conversation, data.user_of(read.device));
         // An earlier stay may be out of sight by now.

@@ -37,9 +37,8 @@ fn bodies_prove_their_origin(data: &Dataset, verdict: &mut Verdict) {
         }
         verdict.checked(Invariant::I13, 1);
         match sent[key as usize] {
-            None => verdict.violated(Invariant::I13, || {
-                format!("{}: {} was never sent", place(), data.key_name(key))
-            }),
+            None => verdict
+                .violated(Invariant::I13, || format!("{}: {} was never sent", place(), data.key_name(key))),
             Some(one) if one == hash => {}
             Some(_) if more.get(&key).is_some_and(|hashes| hashes.contains(&hash)) => {}
             Some(one) => verdict.violated(Invariant::I13, || {

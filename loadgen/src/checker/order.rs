@@ -166,8 +166,10 @@ fn holes_are_closed(data: &Dataset, view: &View, verdict: &mut Verdict) {
         return;
     }
     // When each place was first known, and for live ones on which socket.
-    let mut known: Vec<(u64, u64, Option<u32>)> =
-        rows.iter().map(|row| (row.seq, row.time, (row.via == Via::Live).then_some(row.connection))).collect();
+    let mut known: Vec<(u64, u64, Option<u32>)> = rows
+        .iter()
+        .map(|row| (row.seq, row.time, (row.via == Via::Live).then_some(row.connection)))
+        .collect();
     let own = data.own_acks(view.device, view.conversation);
     known.extend(own.iter().map(|(seq, time)| (*seq, *time, None)));
     known.sort_unstable_by_key(|(seq, time, _)| (*seq, *time));

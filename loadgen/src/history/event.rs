@@ -272,16 +272,12 @@ pub fn write_line(time: u64, event: &Event<'_>, out: &mut Vec<u8>) {
         Event::Received { user, device, connection, via, entry } => {
             line.kind("recv").socket(user, device, *connection).text("via", via.as_str()).entry(entry)
         }
-        Event::Joined { conversation, user, seq } => line
-            .kind("join_ok")
-            .number("conv", conversation.0)
-            .text("user", user)
-            .number("seq", seq.0),
-        Event::Left { conversation, user, seq } => line
-            .kind("leave_ok")
-            .number("conv", conversation.0)
-            .text("user", user)
-            .number("seq", seq.0),
+        Event::Joined { conversation, user, seq } => {
+            line.kind("join_ok").number("conv", conversation.0).text("user", user).number("seq", seq.0)
+        }
+        Event::Left { conversation, user, seq } => {
+            line.kind("leave_ok").number("conv", conversation.0).text("user", user).number("seq", seq.0)
+        }
         Event::HistoryInvoked { read, user, device, conversation } => {
             line.kind("hist_inv").socket(user, device, *read).number("conv", conversation.0)
         }
@@ -291,10 +287,9 @@ pub fn write_line(time: u64, event: &Event<'_>, out: &mut Vec<u8>) {
         Event::Opened { user, device, connection } => {
             line.kind("conn_open").socket(user, device, *connection)
         }
-        Event::Closed { user, device, connection, code } => line
-            .kind("conn_close")
-            .socket(user, device, *connection)
-            .number("close", u64::from(*code)),
+        Event::Closed { user, device, connection, code } => {
+            line.kind("conn_close").socket(user, device, *connection).number("close", u64::from(*code))
+        }
         Event::SyncInvoked { user, device, connection, conversation, after } => line
             .kind("sync_inv")
             .socket(user, device, *connection)
@@ -308,11 +303,9 @@ pub fn write_line(time: u64, event: &Event<'_>, out: &mut Vec<u8>) {
             .socket(user, device, *connection)
             .number("conv", conversation.map_or(0, |conversation| conversation.0)),
         Event::Final { read, entry } => line.kind("final").number("conn", *read).entry(entry),
-        Event::FinalReturned { read, conversation, rows } => line
-            .kind("final_ok")
-            .number("conn", *read)
-            .number("conv", conversation.0)
-            .number("rows", *rows),
+        Event::FinalReturned { read, conversation, rows } => {
+            line.kind("final_ok").number("conn", *read).number("conv", conversation.0).number("rows", *rows)
+        }
         Event::DeviceEnd { user, device } => {
             line.kind("device_end").text("user", user).text("device", device)
         }
@@ -541,12 +534,9 @@ impl<'a> Fields<'a> {
             }
             "join_ok" => Event::Joined { conversation, user: self.user, seq },
             "leave_ok" => Event::Left { conversation, user: self.user, seq },
-            "hist_inv" => Event::HistoryInvoked {
-                read: connection,
-                user: self.user,
-                device: self.device,
-                conversation,
-            },
+            "hist_inv" => {
+                Event::HistoryInvoked { read: connection, user: self.user, device: self.device, conversation }
+            }
             "hist_ok" => {
                 Event::HistoryReturned { read: connection, low: Seq(self.low), high: Seq(self.high) }
             }

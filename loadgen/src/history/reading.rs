@@ -37,8 +37,7 @@ pub enum HistoryError {
 /// # Errors
 /// [`HistoryError`]; the records before the trouble were given.
 pub fn read_file(path: &Path, take: impl FnMut(Record<'_>)) -> Result<u64, HistoryError> {
-    let file =
-        File::open(path).map_err(|source| HistoryError::File { path: path.to_path_buf(), source })?;
+    let file = File::open(path).map_err(|source| HistoryError::File { path: path.to_path_buf(), source })?;
     read_lines(path, BufReader::with_capacity(1 << 20, file), take)
 }
 
@@ -62,8 +61,7 @@ pub fn read_lines(
             return Ok(count);
         }
         count += 1;
-        let malformed =
-            |reason| HistoryError::Malformed { path: path.to_path_buf(), line: count, reason };
+        let malformed = |reason| HistoryError::Malformed { path: path.to_path_buf(), line: count, reason };
         if line.last() != Some(&b'\n') {
             return Err(malformed("the line does not end: its writer was killed, or it is too long".into()));
         }

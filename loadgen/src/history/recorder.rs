@@ -40,9 +40,8 @@ impl HistoryWriter {
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = File::create(path)?;
         let (chunks, waiting) = sync_channel(CHUNKS_WAITING_MAX);
-        let thread = std::thread::Builder::new()
-            .name("history".into())
-            .spawn(move || write_chunks(file, &waiting))?;
+        let thread =
+            std::thread::Builder::new().name("history".into()).spawn(move || write_chunks(file, &waiting))?;
         Ok(Self { chunks, thread })
     }
 

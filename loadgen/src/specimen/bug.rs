@@ -262,9 +262,8 @@ impl Site<'_> {
                 });
             }
             Bug::ChangedMessage => {
-                let index = self.pick(
-                    |event| matches!(event, Event::Final { entry, .. } if entry.change.is_empty()),
-                )?;
+                let index = self
+                    .pick(|event| matches!(event, Event::Final { entry, .. } if entry.change.is_empty()))?;
                 let Event::Final { entry, .. } = &mut self.records[index].event else { return None };
                 entry.hash ^= 1;
             }
@@ -347,7 +346,8 @@ impl Site<'_> {
             }
             Bug::SwappedOrder => {
                 let (first, second) = self.two_live()?;
-                let (one, two) = (received(&self.records[first].event)?.0, received(&self.records[second].event)?.0);
+                let (one, two) =
+                    (received(&self.records[first].event)?.0, received(&self.records[second].event)?.0);
                 let (mut one, mut two) = (one.clone(), two.clone());
                 std::mem::swap(&mut one.seq, &mut two.seq);
                 for (index, new) in [(first, two), (second, one)] {
@@ -370,13 +370,15 @@ impl Site<'_> {
                     !matches!(&record.event, Event::SendAcknowledged { attempt, seq, .. }
                         if (attempt.conversation, *seq) == place(&entry))
                 });
-                self.records
-                    .iter()
-                    .find(|record| received(&record.event).is_some_and(|(seen, _)| place(seen) == place(&entry)))?;
+                self.records.iter().find(|record| {
+                    received(&record.event).is_some_and(|(seen, _)| place(seen) == place(&entry))
+                })?;
             }
             Bug::RealTimeBroken => {
-                let first = self.pick(|event| matches!(event, Event::SendAcknowledged { duplicate: false, .. }))?;
-                let Event::SendAcknowledged { attempt, seq: one, .. } = self.records[first].event.clone() else {
+                let first =
+                    self.pick(|event| matches!(event, Event::SendAcknowledged { duplicate: false, .. }))?;
+                let Event::SendAcknowledged { attempt, seq: one, .. } = self.records[first].event.clone()
+                else {
                     return None;
                 };
                 let conversation = attempt.conversation;
@@ -384,7 +386,8 @@ impl Site<'_> {
                     matches!(event, Event::SendAcknowledged { attempt, duplicate: false, .. }
                         if attempt.conversation == conversation)
                 })?;
-                let Event::SendAcknowledged { attempt, seq: two, .. } = self.records[second].event.clone() else {
+                let Event::SendAcknowledged { attempt, seq: two, .. } = self.records[second].event.clone()
+                else {
                     return None;
                 };
                 // The second was sent after the first was acked, and not tried before.
@@ -464,8 +467,10 @@ impl Site<'_> {
                 });
             }
             Bug::TwoAnswers => {
-                let index = self.pick(|event| matches!(event, Event::SendAcknowledged { duplicate: true, .. }))?;
-                let Event::SendAcknowledged { attempt: repeat, .. } = self.records[index].event.clone() else {
+                let index =
+                    self.pick(|event| matches!(event, Event::SendAcknowledged { duplicate: true, .. }))?;
+                let Event::SendAcknowledged { attempt: repeat, .. } = self.records[index].event.clone()
+                else {
                     return None;
                 };
                 // The first try was acked too.
@@ -481,7 +486,9 @@ impl Site<'_> {
             }
             Bug::ConflictAccepted => {
                 let index = self.pick(|event| matches!(event, Event::SendRefused { .. }))?;
-                let Event::SendRefused { attempt, .. } = self.records[index].event.clone() else { return None };
+                let Event::SendRefused { attempt, .. } = self.records[index].event.clone() else {
+                    return None;
+                };
                 let key = |of: &crate::history::Attempt<'_>| {
                     (of.conversation, of.user.to_string(), of.client_message_id.to_string())
                 };
@@ -495,7 +502,8 @@ impl Site<'_> {
                     Event::SendAcknowledged { attempt, message, seq, duplicate: true };
             }
             Bug::RefusedAndStored => {
-                let index = self.pick(|event| matches!(event, Event::SendAcknowledged { duplicate: false, .. }))?;
+                let index =
+                    self.pick(|event| matches!(event, Event::SendAcknowledged { duplicate: false, .. }))?;
                 let Event::SendAcknowledged { attempt, .. } = self.records[index].event.clone() else {
                     return None;
                 };
@@ -516,9 +524,8 @@ impl Site<'_> {
                 }
             }
             Bug::ForeignBody => {
-                let index = self.pick(|event| {
-                    received(event).is_some_and(|(entry, _)| entry.change.is_empty())
-                })?;
+                let index =
+                    self.pick(|event| received(event).is_some_and(|(entry, _)| entry.change.is_empty()))?;
                 if let Event::Received { entry, .. } = &mut self.records[index].event {
                     entry.hash = entry.hash.wrapping_add(1);
                 }
@@ -580,8 +587,7 @@ impl Site<'_> {
                 _ => None,
             })?,
             Bug::SameIdTwice => {
-                let is_message =
-                    |event: &Event<'static>| matches!(event, Event::Final { entry, .. } if entry.change.is_empty());
+                let is_message = |event: &Event<'static>| matches!(event, Event::Final { entry, .. } if entry.change.is_empty());
                 let (one, two) = (self.pick(is_message)?, self.pick(is_message)?);
                 let (Event::Final { entry: one, .. }, Event::Final { entry: two, .. }) =
                     (self.records[one].event.clone(), self.records[two].event.clone())
