@@ -29,6 +29,10 @@ pub(crate) struct Deduplication {
 impl Deduplication {
     /// From what the store keeps at hand for an owner.
     pub(crate) fn load(recent: Vec<(UserId, ClientMessageId, SendRow)>, since: Timestamp) -> Self {
+        if cfg!(feature = "planted-memory-dedup") {
+            // The planted bug: nothing is known of before, and taken for complete.
+            return Self::default();
+        }
         let mut keys = Self { since, ..Self::default() };
         for (user, id, row) in recent {
             keys.insert(user, id, row);

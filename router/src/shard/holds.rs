@@ -27,25 +27,32 @@ enum Hold {
         ticket: Option<Ticket>,
         /// The last entry that was held back.
         withheld: Seq,
-        /// The last entry that a page had.
+        /// The last entry that the client has, by a page or by its word.
         read: Seq,
     },
-    /// The pages are over and had all up to here.
+    /// The pages are over. The client has all up to here, and not all of it was delivered here yet.
     Passed(Seq),
 }
 
 impl Holds {
-    /// A page is asked for: from now on nothing of the conversation goes to the connection.
-    pub(crate) fn begin(&mut self, connection: ConnectionId, conversation: ConversationId, page: Ticket) {
+    /// A page after `after` is asked for: from now on nothing of the conversation goes to the connection.
+    pub(crate) fn begin(
+        &mut self,
+        connection: ConnectionId,
+        conversation: ConversationId,
+        page: Ticket,
+        after: Seq,
+    ) {
         let mut added = false;
         let hold = self.holds.entry((connection, conversation)).or_insert_with(|| {
             added = true;
             Hold::Passed(Seq(0))
         });
-        *hold = match *hold {
-            Hold::Reading { withheld, read, .. } => Hold::Reading { ticket: Some(page), withheld, read },
-            Hold::Passed(read) => Hold::Reading { ticket: Some(page), withheld: Seq(0), read },
+        let (withheld, read) = match *hold {
+            Hold::Reading { withheld, read, .. } => (withheld, read),
+            Hold::Passed(read) => (Seq(0), read),
         };
+        *hold = Hold::Reading { ticket: Some(page), withheld, read: read.max(after) };
         if added {
             *self.counts.entry(conversation).or_default() += 1;
         }
@@ -75,29 +82,38 @@ impl Holds {
         if more || *withheld > last.unwrap_or(after) {
             return true;
         }
-        // Entries come off the way in order, so what the page had and is on its way ends at `read`.
-        let read = *read;
-        if on_its_way.is_some_and(|_| read > Seq(0)) {
-            self.holds.insert(place, Hold::Passed(read));
-        } else {
-            self.end(place.0, place.1);
-        }
+        self.end(place.0, place.1, on_its_way);
         false
     }
 
-    /// A page came to nothing: the hold ends, if it is the page that was waited for.
-    pub(crate) fn page_failed(&mut self, connection: ConnectionId, page: Ticket) {
-        let failed = self.of(connection).find(|conversation| {
+    /// The conversation whose page a ticket is, if the hold waits for that page.
+    pub(crate) fn waits_for(&self, connection: ConnectionId, page: Ticket) -> Option<ConversationId> {
+        self.of(connection).find(|conversation| {
             let hold = self.holds.get(&(connection, *conversation));
             matches!(hold, Some(Hold::Reading { ticket, .. }) if *ticket == Some(page))
-        });
-        if let Some(conversation) = failed {
-            self.end(connection, conversation);
+        })
+    }
+
+    /// A page came to nothing, or no further one is asked for: live entries flow again. Those that a page
+    /// had and that are still on their way here are left out also then.
+    pub(crate) fn end(
+        &mut self,
+        connection: ConnectionId,
+        conversation: ConversationId,
+        on_its_way: Option<Seq>,
+    ) {
+        if let Some(hold) = self.holds.get_mut(&(connection, conversation))
+            && let Hold::Reading { read, .. } = *hold
+        {
+            match on_its_way {
+                // No further than what is on its way: a client's word counts for no later entry.
+                Some(last) if read > Seq(0) => *hold = Hold::Passed(read.min(last)),
+                _ => self.remove(connection, conversation),
+            }
         }
     }
 
-    /// The connection asks for no further page.
-    pub(crate) fn end(&mut self, connection: ConnectionId, conversation: ConversationId) {
+    fn remove(&mut self, connection: ConnectionId, conversation: ConversationId) {
         if self.holds.remove(&(connection, conversation)).is_some()
             && let Some(count) = self.counts.get_mut(&conversation)
         {
@@ -112,7 +128,7 @@ impl Holds {
     pub(crate) fn detach(&mut self, connection: ConnectionId) {
         let conversations: Vec<_> = self.of(connection).collect();
         for conversation in conversations {
-            self.end(connection, conversation);
+            self.remove(connection, conversation);
         }
     }
 
@@ -137,7 +153,7 @@ impl Holds {
             Some(Hold::Passed(read)) => {
                 let passed = seq > *read;
                 if seq >= *read {
-                    self.end(connection, conversation);
+                    self.remove(connection, conversation);
                 }
                 passed
             }

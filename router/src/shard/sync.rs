@@ -6,7 +6,7 @@
 //! the gap by whoever asked for the page.
 
 use ringway_protocol::entry::Entry;
-use ringway_protocol::ids::{ConversationId, Seq};
+use ringway_protocol::ids::{ConnectionId, ConversationId, Seq};
 use ringway_protocol::limits::PAGE_ENTRIES_MAX;
 use ringway_protocol::trunk::{Outcome, Refusal};
 use ringway_store_writer::store::{Answer, From, Query, StoreError};
@@ -32,7 +32,7 @@ impl Worker {
         let (connection, user) = (caller.connection, caller.user);
         let attached = self.shared.fan_out.directory.connections(&user).any(|seat| seat == connection);
         if attached {
-            self.shared.fan_out.holds.begin(connection, conversation, ticket);
+            self.shared.fan_out.holds.begin(connection, conversation, ticket, after);
         }
         let limit = limit.clamp(1, PAGE_ENTRIES_MAX);
         let query = Query::Entries { conversation, user: user.clone(), from: From::After(after), limit };
@@ -40,7 +40,7 @@ impl Worker {
         match self.shared.queries.ask(Purpose::Page(asked)) {
             Some(id) => actions.push(Action::Query { id, query }),
             None => {
-                self.shared.fan_out.holds.page_failed(connection, ticket);
+                self.page_failed(connection, ticket);
                 self.shared.requests.reply(ticket, Err(Refusal::Unavailable), actions);
             }
         }
@@ -53,16 +53,24 @@ impl Worker {
         conversation: ConversationId,
         actions: &mut Vec<Action>,
     ) {
+        let on_its_way = self.on_its_way(conversation);
         if let Some(caller) = self.shared.requests.caller(ticket) {
-            self.shared.fan_out.holds.end(caller.connection, conversation);
+            self.shared.fan_out.holds.end(caller.connection, conversation, on_its_way);
         }
         self.shared.requests.reply(ticket, Ok(Outcome::Done), actions);
     }
 
     /// The time of a request is over: if it was a page, its hold ends.
     pub(crate) fn sync_expired(&mut self, ticket: Ticket) {
-        if let Some(caller) = self.shared.requests.caller(ticket) {
-            self.shared.fan_out.holds.page_failed(caller.connection, ticket);
+        if let Some(connection) = self.shared.requests.caller(ticket).map(|caller| caller.connection) {
+            self.page_failed(connection, ticket);
+        }
+    }
+
+    fn page_failed(&mut self, connection: ConnectionId, ticket: Ticket) {
+        if let Some(conversation) = self.shared.fan_out.holds.waits_for(connection, ticket) {
+            let on_its_way = self.on_its_way(conversation);
+            self.shared.fan_out.holds.end(connection, conversation, on_its_way);
         }
     }
 
@@ -128,7 +136,7 @@ impl Worker {
     }
 
     fn refuse_page(&mut self, asked: &PageAsked, refusal: Refusal, actions: &mut Vec<Action>) {
-        self.shared.fan_out.holds.page_failed(asked.connection, asked.ticket);
+        self.page_failed(asked.connection, asked.ticket);
         self.shared.requests.reply(asked.ticket, Err(refusal), actions);
     }
 

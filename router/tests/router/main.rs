@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod model_store;
+mod simulation;
 mod stage;
 mod stories;
