@@ -17,7 +17,11 @@ pub type Done<T> = Box<dyn FnOnce(T) + Send>;
 
 /// A durable log of conversations with its indexes.
 pub trait Store: Send + Sync + 'static {
-    /// Makes a flush durable, whole or not at all, in the order of calls from one thread.
+    /// Makes a flush durable, whole or not at all, in the order of calls from one thread. Answers its own
+    /// position: no two flushes share one.
+    ///
+    /// Each entry must be the one after the last of its conversation, and the first, alone, creates it: a
+    /// flush that doesn't follow is refused and a new epoch begins.
     fn flush(&self, flush: Flush, done: Done<Result<Position, StoreError>>);
 
     /// Answers from what is durable, never from what is only written.
@@ -38,7 +42,7 @@ pub struct Status {
     /// Rises each time the store was opened, in this process or an earlier one. A worker that sees a new
     /// epoch drops what it holds of every conversation and loads anew.
     pub epoch: Epoch,
-    /// All flushes up to here are durable.
+    /// All flushes up to here are durable, and a read that is asked now sees them.
     pub position: Position,
     /// No message id handed out before this epoch has a later time than this.
     pub newest: Timestamp,
@@ -141,7 +145,7 @@ pub enum Query {
     Heads {
         /// Whose.
         user: UserId,
-        /// All of them without one.
+        /// All of them without one; also with one that is 0 or that this store has not come to.
         since: Option<Position>,
     },
     /// A page of a user's conversations that still exist and that the user is in, by conversation id,
@@ -189,9 +193,9 @@ pub enum Answer {
     },
     /// Conversations with the last seq that the user may see.
     Heads {
-        /// The pairs.
+        /// The pairs; for one that the user was removed from, the seq of the removal.
         heads: Vec<(ConversationId, Seq)>,
-        /// Whether `since` was known here.
+        /// Whether `since` was given and known here: false with all of them.
         recovered: bool,
     },
     /// Summaries of a page.
@@ -201,7 +205,7 @@ pub enum Answer {
         /// More are there.
         more: bool,
     },
-    /// `None`: no such conversation, or not a member.
+    /// `None`: no such conversation, or a deleted one, or not a member now.
     Summary(Option<Box<Summary>>),
 }
 

@@ -106,8 +106,7 @@ fn a_full_queue_refuses_at_once() {
     let (alice, mut log) = (user("alice"), Log::default());
     gate.close();
     let epoch = store.status().epoch;
-    let mut pending =
-        vec![start_flush(&store, Flush { epoch, appends: vec![log.create(ROOM, &[&alice])] })];
+    let mut pending = vec![start_flush(&store, Flush { epoch, appends: vec![log.create(ROOM, &[&alice])] })];
     gate.until_reached();
     for _ in 0..4 {
         pending.push(start_flush(&store, Flush { epoch, appends: vec![log.message(ROOM, &alice, None)] }));
@@ -137,10 +136,7 @@ fn an_entry_that_does_not_follow_is_refused_and_begins_an_epoch() {
     let orphan = Log::default().message(ConversationId(2), &alice, None);
     assert!(flush(&store, vec![orphan]).is_err(), "a conversation that was not created");
     assert_eq!(history(&store, ROOM, &alice).len(), 2);
-    assert!(matches!(
-        read(&store, Query::Conversation(ConversationId(2))),
-        Answer::Conversation(None)
-    ));
+    assert!(matches!(read(&store, Query::Conversation(ConversationId(2))), Answer::Conversation(None)));
 }
 
 #[test]
@@ -198,13 +194,15 @@ fn closing_answers_everything() {
     let (alice, mut log) = (user("alice"), Log::default());
     gate.close();
     let epoch = store.status().epoch;
-    let mut pending =
-        vec![start_flush(&*store, Flush { epoch, appends: vec![log.create(ROOM, &[&alice])] })];
+    let mut pending = vec![start_flush(&*store, Flush { epoch, appends: vec![log.create(ROOM, &[&alice])] })];
     gate.until_reached();
     for _ in 0..10 {
         pending.push(start_flush(&*store, Flush { epoch, appends: vec![log.message(ROOM, &alice, None)] }));
     }
-    let closing = { let store = Arc::clone(&store); std::thread::spawn(move || store.close()) };
+    let closing = {
+        let store = Arc::clone(&store);
+        std::thread::spawn(move || store.close())
+    };
     gate.open();
     closing.join().unwrap();
     for flush in pending {
@@ -321,11 +319,8 @@ fn old_idempotency_keys_are_swept_and_fresh_ones_stay() {
     log.time = 0;
     appends.push(log.message(ROOM, &alice, Some("fresh")));
     flush(&store, appends).unwrap();
-    let query = |name: &str| Query::Send {
-        conversation: ROOM,
-        sender: user("alice"),
-        client_message_id: key(name),
-    };
+    let query =
+        |name: &str| Query::Send { conversation: ROOM, sender: user("alice"), client_message_id: key(name) };
     assert_eq!(read(&store, query("old7")), Answer::Send(None), "past its lifetime, swept or not");
     until("the sweep", || store.metrics().swept.get() == 2500);
     assert!(matches!(read(&store, query("fresh")), Answer::Send(Some(row)) if row.seq == Seq(2502)));
@@ -379,7 +374,8 @@ fn many_memtables_and_journals_go_by_while_all_stays_readable() {
         });
         flush(&store, appends.collect()).unwrap();
     }
-    flush(&store, vec![log.change(rooms[0], &alice, IndexChange::MemberRemoved { user: bob.clone() })]).unwrap();
+    flush(&store, vec![log.change(rooms[0], &alice, IndexChange::MemberRemoved { user: bob.clone() })])
+        .unwrap();
     let journals = || {
         let files = std::fs::read_dir(folder.path().join("database")).unwrap();
         files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "jnl")).count()
@@ -390,8 +386,38 @@ fn many_memtables_and_journals_go_by_while_all_stays_readable() {
     for room in &rooms {
         let seen = history(&store, *room, &bob);
         let last = 801 + u64::from(*room == rooms[0]);
-        assert_eq!(seen.iter().map(|entry| seq_of(entry).0).collect::<Vec<_>>(), (1..=last).collect::<Vec<_>>());
+        assert_eq!(
+            seen.iter().map(|entry| seq_of(entry).0).collect::<Vec<_>>(),
+            (1..=last).collect::<Vec<_>>()
+        );
     }
-    flush(&store, vec![log.change(rooms[0], &alice, IndexChange::MemberAdded { user: bob, role: Role::Admin })])
-        .unwrap();
+    flush(
+        &store,
+        vec![log.change(rooms[0], &alice, IndexChange::MemberAdded { user: bob, role: Role::Admin })],
+    )
+    .unwrap();
+}
+
+#[test]
+fn the_metrics_page_tells_of_groups_reads_and_queues() {
+    let folder = quick_folder();
+    let store = open(folder.path());
+    let (alice, mut log) = (user("alice"), Log::default());
+    flush(&store, vec![log.create(ROOM, &[&alice]), log.message(ROOM, &alice, None)]).unwrap();
+    assert_eq!(history(&store, ROOM, &alice).len(), 2);
+    let mut text = ringway_metrics::Text::default();
+    store.metrics().render(&mut text);
+    let page = text.finish();
+    for line in [
+        "ringway_store_accepts 1",
+        "ringway_store_groups_total 1",
+        "ringway_store_entries_total 2",
+        "ringway_store_sync_seconds_count 1",
+        "ringway_store_group_entries_sum 2",
+        "ringway_store_read_seconds_count 1",
+        "ringway_store_queue{queue=\"writer\"} 0",
+        "ringway_store_reopens_total 0",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
 }

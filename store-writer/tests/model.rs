@@ -22,13 +22,36 @@ const CONVERSATIONS: u64 = 4;
 /// What a random step does; indexes are taken modulo what there is.
 #[derive(Clone, Debug)]
 enum Step {
-    Create { conversation: u64, members: Vec<usize> },
-    Message { conversation: u64, sender: usize, key: Option<u8>, bytes: usize },
-    Add { conversation: u64, user: usize, admin: bool },
-    Remove { conversation: u64, user: usize },
-    Rename { conversation: u64, name: u8 },
-    Delete { conversation: u64 },
-    Claim { key: u8, proposed: u64 },
+    Create {
+        conversation: u64,
+        members: Vec<usize>,
+    },
+    Message {
+        conversation: u64,
+        sender: usize,
+        key: Option<u8>,
+        bytes: usize,
+    },
+    Add {
+        conversation: u64,
+        user: usize,
+        admin: bool,
+    },
+    Remove {
+        conversation: u64,
+        user: usize,
+    },
+    Rename {
+        conversation: u64,
+        name: u8,
+    },
+    Delete {
+        conversation: u64,
+    },
+    Claim {
+        key: u8,
+        proposed: u64,
+    },
     /// Ends the flush that is being collected.
     Flush,
     Reopen,
@@ -287,7 +310,11 @@ fn check(store: &dyn Store, model: &Model) {
             for from in after.chain(before).chain([From::Before(None)]) {
                 for limit in [1, 3, 200] {
                     let query = Query::Entries { conversation: id, user: user.clone(), from, limit };
-                    assert_eq!(read(store, query.clone()), model.entries(id, &user, from, limit), "{query:?}");
+                    assert_eq!(
+                        read(store, query.clone()),
+                        model.entries(id, &user, from, limit),
+                        "{query:?}"
+                    );
                 }
             }
             for index in 0..40 {
@@ -298,14 +325,14 @@ fn check(store: &dyn Store, model: &Model) {
                     };
                     conversation.log.iter().find(of_key).map(send_row)
                 });
-                let query =
-                    Query::Send { conversation: id, sender: user.clone(), client_message_id: key };
+                let query = Query::Send { conversation: id, sender: user.clone(), client_message_id: key };
                 assert_eq!(read(store, query), Answer::Send(used));
             }
         }
     }
     for user in USERS.map(user) {
-        for since in [None, Some(0), Some(model.position / 2), Some(model.position), Some(model.position + 1)] {
+        for since in [None, Some(0), Some(model.position / 2), Some(model.position), Some(model.position + 1)]
+        {
             let since = since.map(Position);
             let query = Query::Heads { user: user.clone(), since };
             assert_eq!(read(store, query.clone()), model.heads(&user, since), "{query:?}");

@@ -69,7 +69,8 @@ impl Instance {
         if let Some(before) = before
             && found.position < before.position
         {
-            let what = format!("flush {} was durable and the log ends at {}", before.position, found.position);
+            let what =
+                format!("flush {} was durable and the log ends at {}", before.position, found.position);
             return Err(damaged(folder, what));
         }
         let known = before.copied().unwrap_or(found);
@@ -161,7 +162,8 @@ fn create(folder: &Folder, settings: &StoreSettings) -> Result<(), OpenError> {
 
 /// Whether the disk has room to open what is there.
 pub(super) fn check_room(folder: &Folder) -> Result<(), OpenError> {
-    let needed = journal_tail::copy_bytes(&folder.database()).map_err(folder.io("looking at the journals"))?
+    let needed = journal_tail::copy_bytes(&folder.database())
+        .map_err(folder.io("looking at the journals"))?
         + OPEN_BYTES;
     match folder.space().map_err(folder.io("asking for free space"))? {
         Some(available) if available < needed => {

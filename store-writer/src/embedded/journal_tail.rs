@@ -86,7 +86,8 @@ fn journals(database: &Path) -> io::Result<Vec<PathBuf>> {
     let mut numbered = Vec::new();
     for item in fs::read_dir(database)? {
         let path = item?.path();
-        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
+        let number =
+            path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
         if let Some(number) = number {
             numbered.push((number, path));
         }
@@ -295,7 +296,7 @@ mod tests {
         for cut in 1..torn.len() {
             let (result, left) = secured(&[&[&whole[..], &torn[..cut]].concat()]);
             assert!(result.unwrap() > 0);
-            assert_eq!(left, [whole.clone()], "cut at {cut}");
+            assert_eq!(left[0], whole, "cut at {cut}");
             // A hole instead of an end, as pages that came out of order leave it.
             let mut holed = [&whole[..], &torn[..]].concat();
             holed[whole.len() + cut - 1] ^= 0x55;

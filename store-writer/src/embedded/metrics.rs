@@ -51,7 +51,11 @@ impl StoreMetrics {
         text.counter("ringway_store_groups_total", "Groups made durable.", one(self.groups.get()));
         text.counter("ringway_store_flushes_total", "Flushes made durable.", one(self.flushes.get()));
         text.counter("ringway_store_entries_total", "Entries made durable.", one(self.entries.get()));
-        text.counter("ringway_store_entry_bytes_total", "Bytes of entries made durable.", one(self.bytes.get()));
+        text.counter(
+            "ringway_store_entry_bytes_total",
+            "Bytes of entries made durable.",
+            one(self.bytes.get()),
+        );
         text.histogram(
             "ringway_store_sync_seconds",
             "Write and fsync of a group.",
@@ -98,11 +102,7 @@ impl StoreMetrics {
             "Waits of the writer for the background threads.",
             one(self.stalls.get()),
         );
-        text.counter(
-            "ringway_store_swept_total",
-            "Old idempotency keys removed.",
-            one(self.swept.get()),
-        );
+        text.counter("ringway_store_swept_total", "Old idempotency keys removed.", one(self.swept.get()));
         text.gauge("ringway_store_free_bytes", "Free bytes on the disk.", one(self.free_bytes.get()));
     }
 }

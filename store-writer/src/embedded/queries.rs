@@ -38,7 +38,9 @@ pub(super) fn answer(view: &View, query: &Query, horizon: Timestamp) -> Rows<Ans
         Query::Conversations { user, before, limit } => conversations(view, user, *before, *limit),
         Query::Summary { conversation, user } => {
             let Some(row) = conversation_row(view, *conversation)? else { return Ok(Answer::Summary(None)) };
-            let stay = match view.get(Table::UserConversations, &rows::user_conversation_key(user, *conversation))? {
+            let stay = match view
+                .get(Table::UserConversations, &rows::user_conversation_key(user, *conversation))?
+            {
                 Some(value) => UserConversationRow::decode(&value)?.stay,
                 None => return Ok(Answer::Summary(None)),
             };
@@ -189,12 +191,7 @@ fn heads(view: &View, user: &UserId, since: Option<Position>) -> Rows<Answer> {
     Ok(Answer::Heads { heads, recovered: known.is_some() })
 }
 
-fn conversations(
-    view: &View,
-    user: &UserId,
-    before: Option<ConversationId>,
-    limit: u32,
-) -> Rows<Answer> {
+fn conversations(view: &View, user: &UserId, before: Option<ConversationId>, limit: u32) -> Rows<Answer> {
     let mut found = Vec::new();
     let last = match before {
         Some(ConversationId(0)) => return Ok(Answer::Conversations { conversations: found, more: false }),

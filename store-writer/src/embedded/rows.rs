@@ -145,8 +145,7 @@ pub(super) fn message_head(seq: Seq, value: &[u8]) -> Result<MessageHead, StoreE
             [] => None,
             bytes => Some(ClientMessageId::new(std::str::from_utf8(bytes).ok()?).ok()?),
         };
-        let send =
-            SendRow { seq, message: MessageId(message), server_ts: Timestamp(server_ts), body_hash };
+        let send = SendRow { seq, message: MessageId(message), server_ts: Timestamp(server_ts), body_hash };
         Some(MessageHead { send, sender, client_message_id })
     };
     read().ok_or_else(|| damaged("messages"))
@@ -479,10 +478,7 @@ mod tests {
         assert_eq!(ConversationRow::decode(&conversation.encode()).unwrap(), conversation);
         let member = MemberRow {
             role: Role::Admin,
-            stays: vec![
-                Stay { joined: Seq(1), left: Some(Seq(5)) },
-                Stay { joined: Seq(8), left: None },
-            ],
+            stays: vec![Stay { joined: Seq(1), left: Some(Seq(5)) }, Stay { joined: Seq(8), left: None }],
         };
         assert_eq!(MemberRow::decode(&member.encode()).unwrap(), member);
         assert!(member.is_present());
@@ -491,12 +487,8 @@ mod tests {
         let key = user_conversation_key(&user("bob"), ConversationId(77));
         assert_eq!(user_conversation_key_conversation(&key).unwrap(), ConversationId(77));
         assert!(key.starts_with(&user_prefix(&user("bob"))));
-        let meta = MetaRow {
-            store: StoreId([3; 16]),
-            epoch: Epoch(4),
-            position: Position(5),
-            newest: Timestamp(6),
-        };
+        let meta =
+            MetaRow { store: StoreId([3; 16]), epoch: Epoch(4), position: Position(5), newest: Timestamp(6) };
         assert_eq!(MetaRow::decode(&meta.encode()).unwrap(), meta);
     }
 

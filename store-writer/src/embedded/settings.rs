@@ -96,9 +96,7 @@ impl fmt::Debug for StoreSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it.
-    #[error(
-        "the store in {folder} is in use by {holder}. Stop that one, or name another data folder"
-    )]
+    #[error("the store in {folder} is in use by {holder}. Stop that one, or name another data folder")]
     InUse {
         /// Which.
         folder: PathBuf,

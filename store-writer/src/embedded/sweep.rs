@@ -4,10 +4,10 @@
 //! table `sends` from the durable view, a bounded step at a time, and hands what is old to the writer, which
 //! looks again before it removes: the key may be new by then. A walk that came to the end rests.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use ringway_protocol::ids::Timestamp;
 
 use super::published::Published;
 use super::readers;
@@ -37,29 +37,32 @@ pub(super) fn run(
         let Some(view) = published.view() else { continue };
         let horizon = readers::horizon(send_lifetime);
         match step(&view, &last_key, horizon) {
-            Ok((keys, next)) => {
-                let at_end = next.is_none();
-                drop(view);
-                if !keys.is_empty() && requests.try_send(Request::RemoveSends { keys, horizon }).is_err() {
+            Ok(Step { old, last_key: next }) => {
+                let removal = Request::RemoveSends { keys: old, horizon };
+                if !removal.is_empty() && requests.try_send(removal).is_err() {
                     // The writer has better things to do: the same step again, later.
                     continue;
                 }
-                last_key = next.unwrap_or_default();
-                if at_end {
+                if next.is_none() {
                     pause = interval * REST_STEPS;
                 }
+                last_key = next.unwrap_or_default();
             }
             Err(error) => tracing::warn!(%error, "the sweep of old idempotency keys could not read"),
         }
     }
 }
 
-/// Old keys behind `last_key`, and the key to go on from; `None` at the end of the table.
-fn step(
-    view: &Arc<View>,
-    last_key: &[u8],
-    horizon: ringway_protocol::ids::Timestamp,
-) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), StoreError> {
+/// What one step found.
+struct Step {
+    /// Keys of rows that are old.
+    old: Vec<Vec<u8>>,
+    /// The key to go on from; `None` at the end of the table.
+    last_key: Option<Vec<u8>>,
+}
+
+/// Looks at the rows behind `last_key`.
+fn step(view: &View, last_key: &[u8], horizon: Timestamp) -> Result<Step, StoreError> {
     let mut old = Vec::new();
     for (count, row) in view.behind(Table::Sends, last_key).enumerate() {
         let (key, value) = row.into_inner().map_err(|error| read_error(&error))?;
@@ -67,8 +70,8 @@ fn step(
             old.push(key.to_vec());
         }
         if count + 1 == STEP_ROWS {
-            return Ok((old, Some(key.to_vec())));
+            return Ok(Step { old, last_key: Some(key.to_vec()) });
         }
     }
-    Ok((old, None))
+    Ok(Step { old, last_key: None })
 }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use fjall::config::CompressionPolicy;
-use fjall::{AbstractTree as _, Database, Iter, Keyspace, KeyspaceCreateOptions, Readable as _, Snapshot, UserValue};
+use fjall::{
+    AbstractTree as _, Database, Iter, Keyspace, KeyspaceCreateOptions, Readable as _, Snapshot, UserValue,
+};
 
 use super::settings::StoreSettings;
 use crate::store::StoreError;
@@ -176,8 +178,7 @@ impl View {
     /// Rows behind `key`.
     pub(super) fn behind(&self, table: Table, key: &[u8]) -> Iter {
         use std::ops::Bound;
-        self.snapshot
-            .range::<&[u8], _>(self.tables.of(table), (Bound::Excluded(key), Bound::Unbounded))
+        self.snapshot.range::<&[u8], _>(self.tables.of(table), (Bound::Excluded(key), Bound::Unbounded))
     }
 }
 

@@ -86,6 +86,15 @@ impl Request {
         }
     }
 
+    /// Whether there is nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Request::RemoveSends { keys, .. } => keys.is_empty(),
+            Request::Flush { .. } | Request::Claim { .. } => false,
+            Request::Wake => true,
+        }
+    }
+
     /// Entries and bytes, for the bounds of a group.
     fn size(&self) -> (usize, usize) {
         match self {
@@ -398,8 +407,7 @@ impl Writer {
         self.metrics.free_bytes.set(free.unwrap_or_default());
         let short_of = |bytes: u64| free.is_some_and(|free| free < bytes);
         self.disk_is_full = short_of(self.settings.free_bytes_min);
-        if !self.folder.has_reserve()
-            && !short_of(self.settings.free_bytes_min + self.settings.reserve_bytes)
+        if !self.folder.has_reserve() && !short_of(self.settings.free_bytes_min + self.settings.reserve_bytes)
         {
             self.folder.hold_reserve(self.settings.reserve_bytes);
         }

@@ -67,7 +67,11 @@ pub(crate) fn start_flush(store: &dyn Store, flush: Flush) -> Pending<Position> 
     Pending(receiver)
 }
 
-pub(crate) fn start_claim(store: &dyn Store, key: ClaimKey, proposed: ConversationId) -> Pending<ConversationId> {
+pub(crate) fn start_claim(
+    store: &dyn Store,
+    key: ClaimKey,
+    proposed: ConversationId,
+) -> Pending<ConversationId> {
     let (sender, receiver) = mpsc::channel();
     store.claim(key, proposed, Box::new(move |result| drop(sender.send(result))));
     Pending(receiver)
@@ -91,12 +95,7 @@ pub(crate) fn flush(store: &dyn Store, appends: Vec<Append>) -> Result<Position,
 pub(crate) fn history(store: &dyn Store, conversation: ConversationId, user: &UserId) -> Vec<Bytes> {
     let (mut all, mut after) = (Vec::new(), Seq(0));
     loop {
-        let query = Query::Entries {
-            conversation,
-            user: user.clone(),
-            from: From::After(after),
-            limit: 100,
-        };
+        let query = Query::Entries { conversation, user: user.clone(), from: From::After(after), limit: 100 };
         let Answer::Entries { entries, more } = read(store, query) else { panic!("another answer") };
         if let Some(last) = entries.last() {
             after = seq_of(last);
@@ -124,7 +123,12 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn message(&mut self, conversation: ConversationId, sender: &UserId, key: Option<&str>) -> Append {
+    pub(crate) fn message(
+        &mut self,
+        conversation: ConversationId,
+        sender: &UserId,
+        key: Option<&str>,
+    ) -> Append {
         self.entry(conversation, sender, key, None, 40)
     }
 
@@ -137,7 +141,12 @@ impl Log {
         self.entry(conversation, members[0], None, Some(index), 40)
     }
 
-    pub(crate) fn change(&mut self, conversation: ConversationId, by: &UserId, change: IndexChange) -> Append {
+    pub(crate) fn change(
+        &mut self,
+        conversation: ConversationId,
+        by: &UserId,
+        change: IndexChange,
+    ) -> Append {
         self.entry(conversation, by, None, Some(change), 40)
     }
 
