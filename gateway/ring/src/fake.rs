@@ -85,8 +85,10 @@ struct World {
     queued: Vec<(UserData, Operation)>,
     listeners: Vec<Listener>,
     sockets: Vec<Option<Socket>>,
-    /// The generation that used a slot last, to trap the use of an old name.
+    /// The generation that uses a slot, once an operation named it, to trap the use of an old name.
     generations: Vec<Option<u32>>,
+    /// The generation that used it before.
+    last_generations: Vec<Option<u32>>,
     peers: Vec<Peer>,
     /// Completions on their way, by operation.
     due: BTreeMap<u64, VecDeque<Due>>,
@@ -163,6 +165,7 @@ impl FakeNetwork {
             listeners: Vec::new(),
             sockets: (0..settings.slots).map(|_| None).collect(),
             generations: vec![None; settings.slots as usize],
+            last_generations: vec![None; settings.slots as usize],
             peers: Vec::new(),
             due: BTreeMap::new(),
             chunks: BTreeMap::new(),
@@ -301,7 +304,11 @@ impl World {
         let known = &mut self.generations[slot as usize];
         match *known {
             Some(generation) => assert_eq!(generation, token.generation, "{token:?} is an old name"),
-            None => *known = Some(token.generation),
+            None => {
+                let last = self.last_generations[slot as usize];
+                assert_ne!(last, Some(token.generation), "{token:?} is the name of the last user");
+                *known = Some(token.generation);
+            }
         }
         let socket = self.sockets[slot as usize].as_mut();
         socket.unwrap_or_else(|| panic!("{:?} on the free slot {slot}", user_data.kind()))
@@ -438,7 +445,7 @@ impl World {
             };
             self.sockets[slot] =
                 Some(Socket { peer, receive: None, send: None, in_flight: 0, told_end: false });
-            self.generations[slot] = None;
+            self.last_generations[slot] = self.generations[slot].take();
             let ends = self.settings.faults.multishot_ends;
             let more = !self.chance(ends);
             if !more {

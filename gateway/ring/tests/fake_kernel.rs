@@ -22,6 +22,8 @@ struct Server {
     echoes: BTreeMap<Token, Echo>,
     accepted: u64,
     closed: u64,
+    /// The table was full; accepting goes on when a slot is free.
+    full: bool,
 }
 
 impl Server {
@@ -29,7 +31,7 @@ impl Server {
         let mut ring = Ring::new(driver);
         let listener = ring.add_listener(TcpListener::bind(("127.0.0.1", 0)).unwrap());
         ring.start_accepting(listener);
-        Self { ring, listener, echoes: BTreeMap::new(), accepted: 0, closed: 0 }
+        Self { ring, listener, echoes: BTreeMap::new(), accepted: 0, closed: 0, full: false }
     }
 
     fn pass(&mut self) {
@@ -50,7 +52,8 @@ impl Server {
                 self.echoes.insert(token, Echo::default());
                 self.ring.ask_peer(token, listener);
             }
-            Completion::AcceptEnded { .. } | Completion::Event => {}
+            Completion::AcceptEnded { .. } => self.full = true,
+            Completion::Event => {}
             Completion::Peer { token, address } => match address {
                 Ok(_) => self.ring.start_receiving(token),
                 Err(_) => self.close(token),
@@ -79,7 +82,9 @@ impl Server {
             Completion::Closed { token } => {
                 self.closed += 1;
                 assert!(self.echoes.remove(&token).unwrap().closing);
-                self.ring.start_accepting(self.listener);
+                if std::mem::take(&mut self.full) {
+                    self.ring.start_accepting(self.listener);
+                }
             }
         }
     }
