@@ -61,9 +61,12 @@ test("a message whose ack was lost comes by the sync, and is told once", async (
   await world.untilDial();
   const next = await world.welcome({ resume: "r2" });
   next.say({ type: "heads", conversations: { 7: 2 }, recovered: true, resume: "r2" });
+  const pendingWhenTold = [];
+  client.on("message", () => pendingWhenTold.push(client.pending.length));
   next.say({ type: "messages", conversation_id: "7", more: false, messages: [{ ...message(2), from: "alice", client_msg_id: frame.client_msg_id }] }, { type: "sync_done" });
-  next.say(ack(frame, 2, { duplicate: true }));
   assert.equal((await sent).seq, 2);
+  assert.deepEqual(pendingWhenTold, [0], "what is told as stored is pending no more");
+  next.say(ack(frame, 2, { duplicate: true }));
   assert.deepEqual(told.seqs("7"), [1, 2]);
 });
 

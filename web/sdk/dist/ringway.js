@@ -535,6 +535,17 @@ class Outbox {
         if (wait !== Infinity)
             this.#timer = this.#world.setTimeout(() => this.pump(), Math.ceil(wait));
     }
+    /**
+     * An entry of one's own came from the log. If it is one of these, it is stored and its ack was lost with
+     * an earlier socket: it need not be waited for.
+     */
+    stored(entry) {
+        const pending = this.#outgoing.get(entry.clientMsgId ?? "")?.pending;
+        if (!entry.own || pending?.conversationId !== entry.conversationId)
+            return;
+        const { conversationId, messageId, seq, serverTs } = entry;
+        this.acked({ clientMsgId: pending.clientMsgId, conversationId, messageId, seq, serverTs, duplicate: true });
+    }
     /** The message that an `ack` is for; undefined for the ack of a second try. */
     acked(ack) {
         const outgoing = this.#outgoing.get(ack.clientMsgId);
@@ -1138,10 +1149,13 @@ export class RingwayClient {
     }
     #deliver(entry) {
         this.#saveSoon();
-        if (entry.kind === "message")
+        if (entry.kind === "message") {
+            this.#outbox.stored(entry);
             this.#emit("message", entry);
-        else
+        }
+        else {
             this.#emit("conversation", entry);
+        }
     }
     // ---- what outlives the page --------------------------------------------------------------------
     #restore() {

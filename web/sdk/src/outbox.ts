@@ -8,7 +8,7 @@
 import { RingwayError } from "./error.js";
 import { backoff } from "./environment.js";
 import type { Link } from "./link.js";
-import type { Ack, Environment, FailedEvent, Pending } from "./types.js";
+import type { Ack, Environment, FailedEvent, Message, Pending } from "./types.js";
 import { LIMITS_DEFAULT, sendFrame, type Frame, type Limits } from "./wire.js";
 
 const CLIENT_MSG_ID_BYTES_MAX = 64;
@@ -117,6 +117,17 @@ export class Outbox {
     }
     this.#world.clearTimeout(this.#timer);
     if (wait !== Infinity) this.#timer = this.#world.setTimeout(() => this.pump(), Math.ceil(wait));
+  }
+
+  /**
+   * An entry of one's own came from the log. If it is one of these, it is stored and its ack was lost with
+   * an earlier socket: it need not be waited for.
+   */
+  stored(entry: Message): void {
+    const pending = this.#outgoing.get(entry.clientMsgId ?? "")?.pending;
+    if (!entry.own || pending?.conversationId !== entry.conversationId) return;
+    const { conversationId, messageId, seq, serverTs } = entry;
+    this.acked({ clientMsgId: pending.clientMsgId, conversationId, messageId, seq, serverTs, duplicate: true });
   }
 
   /** The message that an `ack` is for; undefined for the ack of a second try. */

@@ -464,8 +464,12 @@ export class RingwayClient {
 
   #deliver(entry: Entry): void {
     this.#saveSoon();
-    if (entry.kind === "message") this.#emit("message", entry);
-    else this.#emit("conversation", entry);
+    if (entry.kind === "message") {
+      this.#outbox.stored(entry);
+      this.#emit("message", entry);
+    } else {
+      this.#emit("conversation", entry);
+    }
   }
 
   // ---- what outlives the page --------------------------------------------------------------------
