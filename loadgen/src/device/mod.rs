@@ -201,6 +201,8 @@ pub struct Device {
     close_code: u16,
     afterwards: Afterwards,
     failures: u32,
+    /// Left by its own wish, and has not tried to come back.
+    absent: bool,
     resume: Option<String>,
     heartbeat: u64,
     next_beat: u64,
@@ -239,6 +241,7 @@ impl Device {
             close_code: NO_CLOSE_FRAME,
             afterwards: Afterwards::ByCode,
             failures: 0,
+            absent: false,
             resume: None,
             heartbeat: 30 * SECOND,
             next_beat: u64::MAX,
@@ -267,6 +270,11 @@ impl Device {
     /// Whether it is welcome, and so can send.
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether it is away by its own wish: nobody is there to send.
+    pub fn is_absent(&self) -> bool {
+        self.absent
     }
 
     /// Whether it has no socket and wants none.
@@ -299,6 +307,7 @@ impl Device {
     /// A socket is being opened; it has this number.
     pub fn begin(&mut self, now: u64, connection: u64) {
         self.connection = connection;
+        self.absent = false;
         self.close_code = NO_CLOSE_FRAME;
         self.afterwards = Afterwards::ByCode;
         self.reader = FrameReader::new(Role::Client, SERVER_MESSAGE_BYTES_MAX);
@@ -438,6 +447,7 @@ impl Device {
     /// Sends a Close frame.
     pub fn leave(&mut self, context: &mut Context, now: u64, afterwards: Afterwards) {
         self.afterwards = afterwards;
+        self.absent = afterwards != Afterwards::ByCode;
         if matches!(self.phase, Phase::Open | Phase::Greeting { .. }) {
             append_masked_close(&mut self.out, Some(CloseCode::NORMAL), "", mask(context));
             self.phase = Phase::Leaving { since: now };
@@ -452,6 +462,7 @@ impl Device {
 
     /// What to do when the socket is cut without a word; the caller cuts it.
     pub fn will_return_after(&mut self, nanoseconds: u64) {
+        self.absent = true;
         self.afterwards = Afterwards::Return(nanoseconds);
     }
 
