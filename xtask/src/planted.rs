@@ -21,7 +21,7 @@ pub(crate) fn run(rerun: &Rerun) -> Result<(), Failure> {
 }
 
 fn caught(feature: &str, fault: Fault, rerun: &Rerun) -> Result<(), Failure> {
-    rows::row(feature, rerun, || {
+    rows::row(feature, rows::SERVER, rerun, || {
         Profile::Release.build(feature)?;
         for seed in 1..=TRIES {
             let folder = crashes::scratch()?;

@@ -12,20 +12,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::{Failure, output, root};
 
-/// What every row of this kind measures: the parts of the server and the load.
-const MEASURED: [&str; 11] = [
+/// What a row on the whole server measures: the code of its parts and of the load, not their tests.
+pub(crate) const SERVER: &[&str] = &[
     "Cargo.lock",
     "src",
-    "protocol",
-    "trunk",
-    "gateway",
-    "router",
-    "store-writer",
-    "api",
-    "metrics",
-    "loadgen",
-    "xtask",
+    "api/src",
+    "gateway/ring/src",
+    "gateway/src",
+    "loadgen/src",
+    "metrics/src",
+    "protocol/proto",
+    "protocol/src",
+    "router/src",
+    "store-writer/src",
+    "trunk/src",
+    "xtask/src/crashes.rs",
+    "xtask/src/power_cut",
 ];
+
+/// What a row of the fuzzer measures.
+pub(crate) const PARSERS: &[&str] = &["fuzz", "protocol/proto", "protocol/src"];
 
 /// Options of a verb that records rows.
 #[derive(Clone, Debug, clap::Args)]
@@ -48,13 +54,15 @@ pub(crate) struct Row {
     pub(crate) figures: serde_json::Value,
 }
 
-/// Runs `measure` unless the row of that name still stands, and records it.
+/// Runs `measure` unless the row of that name still stands, and records it. `measured` are the paths
+/// whose change ends its standing.
 pub(crate) fn row(
     name: &str,
+    measured: &[&str],
     rerun: &Rerun,
     measure: impl FnOnce() -> Result<serde_json::Value, Failure>,
 ) -> Result<(), Failure> {
-    if !rerun.again && stands(name)? {
+    if !rerun.again && stands(name, measured)? {
         println!("{name}: stands");
         return Ok(());
     }
@@ -64,11 +72,11 @@ pub(crate) fn row(
         Ok(figures) => (true, figures.clone()),
         Err(failure) => (false, serde_json::json!({ "failure": failure.to_string() })),
     };
-    record(&Row { row: name.to_owned(), commit: commit()?, passed, figures })?;
+    record(&Row { row: name.to_owned(), commit: commit(measured)?, passed, figures })?;
     outcome.map(drop)
 }
 
-fn stands(name: &str) -> Result<bool, Failure> {
+fn stands(name: &str, measured: &[&str]) -> Result<bool, Failure> {
     let Ok(text) = std::fs::read_to_string(path()) else { return Ok(false) };
     let last = text
         .lines()
@@ -77,7 +85,7 @@ fn stands(name: &str) -> Result<bool, Failure> {
         .next_back();
     let Some(row) = last.filter(|row| row.passed && !row.commit.ends_with('+')) else { return Ok(false) };
     let mut diff = Command::new("git");
-    diff.args(["diff", "--quiet", &row.commit, "--"]).args(MEASURED).current_dir(root());
+    diff.args(["diff", "--quiet", &row.commit, "--"]).args(measured).current_dir(root());
     Ok(diff.status().is_ok_and(|status| status.success()))
 }
 
@@ -89,11 +97,11 @@ fn record(row: &Row) -> Result<(), Failure> {
     writeln!(file, "{line}").map_err(Failure::file(&path))
 }
 
-fn commit() -> Result<String, Failure> {
+fn commit(measured: &[&str]) -> Result<String, Failure> {
     let mut head = Command::new("git");
     let head = output(head.args(["rev-parse", "--short=12", "HEAD"]).current_dir(root()))?;
     let mut status = Command::new("git");
-    status.args(["status", "--porcelain", "--"]).args(MEASURED).current_dir(root());
+    status.args(["status", "--porcelain", "--"]).args(measured).current_dir(root());
     let dirty = if output(&mut status)?.trim().is_empty() { "" } else { "+" };
     Ok(format!("{}{dirty}", head.trim()))
 }
