@@ -109,14 +109,21 @@ impl Keys {
         Ok(())
     }
 
-    /// Keeps a key set at a URL fresh until `stop`, on a thread of its own. Others need no thread.
-    pub(crate) fn keep_fresh(&self, stop: Arc<AtomicBool>) -> Option<std::thread::JoinHandle<()>> {
+    /// Keeps a key set at a URL fresh until `stop`, on a thread of its own; the other kinds need none. The
+    /// thread sees `stop` within moments; a fetch under way is not waited for.
+    ///
+    /// # Errors
+    /// [`Exit::Failure`] if the system gives no thread.
+    pub(crate) fn keep_fresh(&self, stop: Arc<AtomicBool>) -> Result<(), Failure> {
         if !matches!(self.source, Source::Url { .. }) {
-            return None;
+            return Ok(());
         }
         let keys = self.clone();
-        let thread = std::thread::Builder::new().name("ringway-keys".into());
-        thread.spawn(move || keys.run(&stop)).ok()
+        let thread = std::thread::Builder::new().name("keys".into());
+        match thread.spawn(move || keys.run(&stop)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::new(Exit::Failure, format!("no thread to fetch keys: {error}"))),
+        }
     }
 
     fn run(&self, stop: &AtomicBool) {

@@ -50,7 +50,7 @@ fn run(line: CommandLine) -> Result<(), Failure> {
         Verb::Serve => serve::run(&layered.settings),
         Verb::Check => {
             print!("{}", settings::report::effective(&layered));
-            serve::refuse_development_beyond_loopback(&layered.settings)
+            serve::check(&layered.settings)
         }
         Verb::Token(request) => token_verb::print(&request, &layered.settings),
     }

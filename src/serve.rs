@@ -61,107 +61,45 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
     log::start(&settings.log);
     warn_of_planted_bugs();
     let process = ProcessMetrics::begin();
-    let folder = DataFolder::create(&settings.data.folder)?;
-    let certificate = certificate_files(settings, &folder)?;
-    let tls = certificate.as_ref().map(|files| server_config(files, settings)).transpose()?;
-    let keys = Keys::open(&settings.auth, &folder)?;
-    let resume_key = secret(&folder.resume_key())?;
-
-    let store = EmbeddedStore::open(&folder.store(), plan::store(settings))
-        .map_err(|error| Failure::new(Exit::Store, error.to_string()))?;
-    let store = Arc::new(store);
-    let events = signals::listen(folder.run_file())?;
-    let gateway = Gateway::bind(plan::gateway(settings, resume_key)).map_err(gateway_failure)?;
-    let admin = bind_admin(settings)?;
-    let (addresses, plan) = (gateway.addresses(), gateway.plan());
-    let (kernel, memory) = (gateway.kernel().to_string(), gateway.memory_budget().to_string());
-
+    let ground = Ground::prepare(settings)?;
+    let events = signals::listen(ground.folder.run_file())?;
     let runtime = http_runtime()?;
-    let router =
-        Router::new(plan::router(settings), Arc::clone(&store) as Arc<dyn Store>).map_err(router_failure)?;
-    let (workers, router_metrics) = (router.workers(), router.metrics());
-    let api_endpoint = ApiEndpoint::new();
-    let mut endpoints = gateway.endpoints();
-    let api_id = EndpointId(u16::try_from(endpoints.len()).expect("the gateway bounds its cores"));
-    endpoints.push(Arc::clone(&api_endpoint) as Arc<_>);
-    let development_secret = keys.is_development().then(|| secret(&folder.signing_key())).transpose()?;
-    let api = Api::new(
-        ApiParts {
-            settings: plan::api(settings, resume_key),
-            endpoint: api_endpoint,
-            endpoint_id: api_id,
-            workers: Arc::clone(&workers),
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            keys: Arc::clone(&keys.current),
-            development_secret,
-        },
-        runtime.handle().clone(),
-    );
-
-    let worker_count = workers.count();
-    let router = router.start(Endpoints::new(endpoints)).map_err(router_failure)?;
-    let started = Started {
-        workers,
-        endpoint_base: EndpointId(0),
-        http: Some(Arc::clone(&api) as Arc<dyn HttpServer>),
-        keys: Arc::clone(&keys.current),
-        tls,
-    };
-    let gateway = match gateway.start(started) {
-        Ok(gateway) => gateway,
-        Err(error) => {
-            router.stop();
-            router.join();
-            return Err(gateway_failure(error));
-        }
-    };
-
-    let cores = gateway.metrics().to_vec();
-    let store_metrics = Arc::clone(store.metrics());
-    let api_metrics = Arc::clone(&api);
-    let metrics: Vec<Renderer> = vec![
-        Arc::new(move |text| ringway_gateway::metrics::render(&cores, text)),
-        Arc::new(move |text| router_metrics.render(text)),
-        Arc::new(move |text| store_metrics.render(text)),
-        Arc::new(move |text| api_metrics.render(text)),
-        Arc::new(move |text| process.render(text)),
-    ];
-    let ready = Arc::clone(&api);
-    let admin = Admin { is_ready: Arc::new(move || ready.is_ready()), metrics }
-        .start(admin, runtime.handle())
-        .map_err(|error| Failure::new(Exit::Bind, format!("listen.admin: {error}")))?;
-
-    let run_file = RunFile { pid: std::process::id(), wss: addresses.wss, ws: addresses.ws, admin };
-    let published = run_file
-        .publish(&folder.run_file())
-        .map_err(|error| Failure::new(Exit::Store, format!("{}: {error}", folder.run_file().display())))?;
-    Welcome {
-        wss: addresses.wss,
-        ws: addresses.ws,
-        admin,
-        data_folder: folder.path(),
-        certificate: certificate.as_ref().map(describe_certificate),
-        keys: keys.describe(),
-        logins: logins(development_secret.as_ref(), settings.auth.max_token_life_s),
-        kernel,
-        plan,
-        workers: worker_count,
-        memory,
-    }
-    .print();
-    tracing::info!(wss = ?addresses.wss, ws = ?addresses.ws, %admin, "ready");
-
     let stop_keys = Arc::new(AtomicBool::new(false));
-    let key_thread = keys.keep_fresh(Arc::clone(&stop_keys));
-    let server = Server { settings, certificate, keys, gateway, router, store, api, published };
+    ground.keys.keep_fresh(Arc::clone(&stop_keys))?;
+
+    let (server, welcome) = Server::start(settings, ground, process, runtime.handle())?;
+    welcome.print();
     let outcome = server.until_ended(&events);
     stop_keys.store(true, Ordering::Relaxed);
-    if let Some(thread) = key_thread {
-        // It ends within its next look at the flag; a fetch under way is not waited for.
-        drop(thread);
-    }
     runtime.shutdown_timeout(HTTP_DRAIN);
     outcome
+}
+
+/// What is kept on this machine and read before anything listens.
+struct Ground {
+    folder: DataFolder,
+    certificate: Option<CertificateFiles>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    keys: Keys,
+    development_secret: Option<[u8; 32]>,
+    resume_key: [u8; 32],
+    store: Arc<EmbeddedStore>,
+}
+
+impl Ground {
+    fn prepare(settings: &Settings) -> Result<Self, Failure> {
+        let folder = DataFolder::create(&settings.data.folder)?;
+        let certificate = certificate_files(settings, &folder)?;
+        let tls =
+            certificate.as_ref().map(|files| files.server_config(settings.tls.allow_tls12)).transpose()?;
+        let keys = Keys::open(&settings.auth, &folder)?;
+        let development_secret = keys.is_development().then(|| secret(&folder.signing_key())).transpose()?;
+        let resume_key = secret(&folder.resume_key())?;
+        let store = EmbeddedStore::open(&folder.store(), plan::store(settings))
+            .map_err(|error| Failure::new(Exit::Store, error.to_string()))?;
+        let (tls, store) = (tls.map(Arc::new), Arc::new(store));
+        Ok(Self { folder, certificate, tls, keys, development_secret, resume_key, store })
+    }
 }
 
 /// Everything that runs.
@@ -176,7 +114,68 @@ struct Server<'a> {
     published: Published,
 }
 
-impl Server<'_> {
+impl<'a> Server<'a> {
+    /// Starts every part, from the router to the admin port.
+    fn start(
+        settings: &'a Settings,
+        ground: Ground,
+        process: ProcessMetrics,
+        http: &tokio::runtime::Handle,
+    ) -> Result<(Self, Welcome), Failure> {
+        let gateway = Gateway::bind(plan::gateway(settings, ground.resume_key)).map_err(gateway_failure)?;
+        let admin = bind_admin(settings)?;
+        let mut welcome = welcome(settings, &ground, &gateway);
+        let addresses = gateway.addresses();
+        let store = Arc::clone(&ground.store) as Arc<dyn Store>;
+        let router = Router::new(plan::router(settings), Arc::clone(&store)).map_err(router_failure)?;
+        let workers = router.workers();
+        welcome.workers = workers.count();
+        let mut endpoints = gateway.endpoints();
+        let api_endpoint = ApiEndpoint::new();
+        let api_id = EndpointId(u16::try_from(endpoints.len()).expect("the gateway bounds its cores"));
+        endpoints.push(Arc::clone(&api_endpoint) as Arc<_>);
+        let parts = ApiParts {
+            settings: plan::api(settings, ground.resume_key),
+            endpoint: api_endpoint,
+            endpoint_id: api_id,
+            workers: Arc::clone(&workers),
+            store,
+            keys: Arc::clone(&ground.keys.current),
+            development_secret: ground.development_secret,
+        };
+        let api = Api::new(parts, http.clone());
+        let router = router.start(Endpoints::new(endpoints)).map_err(router_failure)?;
+        let started = Started {
+            workers,
+            endpoint_base: EndpointId(0),
+            http: Some(Arc::clone(&api) as Arc<dyn HttpServer>),
+            keys: Arc::clone(&ground.keys.current),
+            tls: ground.tls,
+        };
+        let gateway = match gateway.start(started) {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                router.stop();
+                router.join();
+                return Err(gateway_failure(error));
+            }
+        };
+        let ready = Arc::clone(&api);
+        let metrics = renderers(&gateway, &router, &ground.store, &api, process);
+        welcome.admin = Admin { is_ready: Arc::new(move || ready.is_ready()), metrics }
+            .start(admin, http)
+            .map_err(|error| Failure::new(Exit::Bind, format!("listen.admin: {error}")))?;
+        let run =
+            RunFile { pid: std::process::id(), wss: addresses.wss, ws: addresses.ws, admin: welcome.admin };
+        let run_file = ground.folder.run_file();
+        let published = run
+            .publish(&run_file)
+            .map_err(|error| Failure::new(Exit::Store, format!("{}: {error}", run_file.display())))?;
+        tracing::info!(wss = ?addresses.wss, ws = ?addresses.ws, admin = %welcome.admin, "ready");
+        let Ground { certificate, keys, store, .. } = ground;
+        Ok((Self { settings, certificate, keys, gateway, router, store, api, published }, welcome))
+    }
+
     /// Serves until a signal or a part that fails, then ends the parts in order.
     fn until_ended(self, events: &Receiver<Event>) -> Result<(), Failure> {
         loop {
@@ -240,7 +239,7 @@ impl Server<'_> {
 ///
 /// # Errors
 /// [`Exit::DevelopmentKey`].
-pub(crate) fn refuse_development_beyond_loopback(settings: &Settings) -> Result<(), Failure> {
+fn refuse_development_beyond_loopback(settings: &Settings) -> Result<(), Failure> {
     let Some(exposed) = settings.development_beyond_loopback() else { return Ok(()) };
     let mut missing = Vec::new();
     if !settings.has_key_set() {
@@ -259,6 +258,23 @@ pub(crate) fn refuse_development_beyond_loopback(settings: &Settings) -> Result<
             missing.join(", and ")
         ),
     ))
+}
+
+/// What `ringway check` looks at beyond the settings themselves: would `serve` refuse them here? It opens
+/// no port, makes no file and asks nobody.
+///
+/// # Errors
+/// As [`run`] would have.
+pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
+    refuse_development_beyond_loopback(settings)?;
+    let folder = DataFolder::at(&settings.data.folder);
+    if settings.tls.certificate.is_some() {
+        CertificateFiles::find(&settings.tls, &folder)?.server_config(settings.tls.allow_tls12)?;
+    }
+    if settings.auth.jwks_file.is_some() {
+        Keys::open(&settings.auth, &folder)?;
+    }
+    plan::router(settings).check().map_err(router_failure)
 }
 
 fn warn_of_planted_bugs() {
@@ -286,11 +302,41 @@ fn certificate_files(settings: &Settings, folder: &DataFolder) -> Result<Option<
     Ok(Some(CertificateFiles::find(&settings.tls, folder)?))
 }
 
-fn server_config(
-    files: &CertificateFiles,
-    settings: &Settings,
-) -> Result<Arc<rustls::ServerConfig>, Failure> {
-    Ok(Arc::new(files.server_config(settings.tls.allow_tls12)?))
+/// What is known before the parts run; workers and the admin port follow.
+fn welcome(settings: &Settings, ground: &Ground, gateway: &Gateway) -> Welcome {
+    let addresses = gateway.addresses();
+    Welcome {
+        wss: addresses.wss,
+        ws: addresses.ws,
+        admin: settings.listen.admin,
+        data_folder: ground.folder.path().to_owned(),
+        certificate: ground.certificate.as_ref().map(describe_certificate),
+        keys: ground.keys.describe(),
+        logins: logins(ground.development_secret.as_ref(), settings.auth.max_token_life_s),
+        kernel: gateway.kernel().to_string(),
+        plan: gateway.plan(),
+        workers: 0,
+        memory: gateway.memory_budget().to_string(),
+    }
+}
+
+/// The metrics of every part, in the order of a message's way.
+fn renderers(
+    gateway: &RunningGateway,
+    router: &RunningRouter,
+    store: &EmbeddedStore,
+    api: &Arc<Api>,
+    process: ProcessMetrics,
+) -> Vec<Renderer> {
+    let cores = gateway.metrics().to_vec();
+    let (router, store, api) = (router.metrics(), Arc::clone(store.metrics()), Arc::clone(api));
+    vec![
+        Arc::new(move |text| ringway_gateway::metrics::render(&cores, text)),
+        Arc::new(move |text| router.render(text)),
+        Arc::new(move |text| store.render(text)),
+        Arc::new(move |text| api.render(text)),
+        Arc::new(move |text| process.render(text)),
+    ]
 }
 
 fn describe_certificate(files: &CertificateFiles) -> String {

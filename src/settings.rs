@@ -12,6 +12,7 @@ pub(crate) mod report;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ringway_gateway::GatewaySettings;
 use ringway_protocol::{limits, token};
 use ringway_router::RouterSettings;
 use ringway_store_writer::StoreSettings;
@@ -71,7 +72,7 @@ settings! {
         /// Bytes of messages received in part that all connections of one core may hold.
         partial_bytes: usize = ringway_gateway::connection::limits::PARTIAL_BYTES_DEFAULT;
         /// Connections from one address (one /64 of IPv6); past it they are closed at the accept.
-        connections_per_address: u32 = 256;
+        connections_per_address: u32 = GatewaySettings::default().connections_per_address;
         /// Open sockets of one user; past it close 4029.
         connections_per_user: u32 = limits::CONNECTIONS_PER_USER_DEFAULT;
     }
@@ -83,7 +84,7 @@ settings! {
         /// connections_max needs under the limit on open files.
         rings_per_core: Threads = Threads::Auto;
         /// Connections on the whole machine; past it an accept is answered 503.
-        connections_max: u32 = 16_000;
+        connections_max: u32 = GatewaySettings::default().connections_max;
         /// Origins (such as https://chat.example) whose pages may open a socket; empty for any.
         allowed_origins: Vec<String> = Vec::new();
     }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use ringway_gateway::Plan;
 
 /// What there is to tell.
-pub(crate) struct Welcome<'a> {
+pub(crate) struct Welcome {
     /// wss and HTTPS.
     pub(crate) wss: Option<SocketAddr>,
     /// ws and HTTP.
@@ -16,7 +16,7 @@ pub(crate) struct Welcome<'a> {
     /// The admin port.
     pub(crate) admin: SocketAddr,
     /// The data folder.
-    pub(crate) data_folder: &'a std::path::Path,
+    pub(crate) data_folder: std::path::PathBuf,
     /// Which certificate.
     pub(crate) certificate: Option<String>,
     /// Which keys verify tokens.
@@ -33,7 +33,7 @@ pub(crate) struct Welcome<'a> {
     pub(crate) memory: String,
 }
 
-impl Welcome<'_> {
+impl Welcome {
     /// Prints it. A closed pipe is no reason to end.
     pub(crate) fn print(&self) {
         let _ = std::io::stdout().lock().write_all(self.text().as_bytes());

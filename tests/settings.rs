@@ -102,6 +102,12 @@ fn check_fails_for_what_serve_would_refuse() {
     let refused = run_in(folder.path(), &["check", "--listen.ws", "0.0.0.0:8080"]);
     assert_eq!(refused.code, Some(6), "{refused:?}");
     assert!(refused.stderr.contains("a development key serves loopback only"), "{refused:?}");
+    std::fs::write(folder.path().join("bad"), "neither PEM nor JSON").unwrap();
+    for flags in [&["--tls.certificate", "bad", "--tls.key", "bad"][..], &["--auth.jwks_file", "bad"]] {
+        let refused = run_in(folder.path(), &[&["check"], flags].concat());
+        assert_eq!(refused.code, Some(7), "{flags:?}: {refused:?}");
+    }
+    assert!(!folder.path().join("ringway-data").exists(), "check makes nothing");
 }
 
 #[test]
