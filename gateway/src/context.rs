@@ -37,7 +37,7 @@ pub struct ConnectionSettings {
     pub send_burst: u32,
     /// `limits.partial_bytes`: bytes of messages received in part, all connections of one core together.
     pub partial_bytes_max: usize,
-    /// `auth.origins`: the exact values of `Origin` that may upgrade; `None` allows every one. A request
+    /// `gateway.allowed_origins`: the exact values of `Origin` that may upgrade; `None` allows every one. A request
     /// without `Origin` comes from no browser and is always allowed.
     pub origins: Option<Vec<String>>,
     /// `diagnostics.echo`: whether `GET /echo` upgrades to a plain echo.

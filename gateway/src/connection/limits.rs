@@ -28,6 +28,9 @@ pub const PARTIAL_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
 /// that ends a connection, since a peer that sends is not silent.
 pub const MESSAGE_MILLISECONDS: u64 = 60_000;
 
+/// Time in which a client must take something of an HTTP answer that waits for it, in milliseconds.
+pub const STALL_MILLISECONDS: u64 = 60_000;
+
 /// Silence that ends an echo, in milliseconds: a person who types into it rests longer than a client.
 pub const ECHO_SILENCE_MILLISECONDS: u64 = 600_000;
 

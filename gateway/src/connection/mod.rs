@@ -227,7 +227,7 @@ impl Connection {
     /// The HTTP server has news for a handed-over connection (it came out of the door's ready list).
     pub fn handle_http(&mut self, _context: &mut Context, now: Tick) {
         let Stage::Http(http) = &mut self.stage else { return };
-        http.handle_news();
+        http.handle_news(now);
         if http.is_finished() {
             self.end(now);
         }
@@ -235,18 +235,19 @@ impl Connection {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Tick> {
-        let mut earliest = self.deadline;
-        if let Stage::WebSocket(websocket) = &self.stage
-            && !websocket.closing
-        {
-            earliest = earliest.min(websocket.poll_timeout(&self.output));
-        }
+        let stage = match &self.stage {
+            Stage::WebSocket(websocket) if !websocket.closing => websocket.poll_timeout(&self.output),
+            Stage::Http(http) => http.poll_timeout(),
+            _ => NEVER,
+        };
+        let earliest = self.deadline.min(stage);
         (earliest < NEVER).then_some(earliest)
     }
 
     /// Time has come to `now`. Too early is harmless.
     pub fn handle_timeout(&mut self, context: &mut Context, now: Tick) {
-        if now < self.deadline {
+        let is_stalled = matches!(&self.stage, Stage::Http(http) if now >= http.poll_timeout());
+        if now < self.deadline && !is_stalled {
             self.with_websocket(context, now, WebSocket::handle_timeout);
             return;
         }
@@ -264,7 +265,7 @@ impl Connection {
         if self.tls.is_some() {
             self.transmit_sealed(context, now, chunk, end);
         } else {
-            self.take_plaintext(chunk, capacity);
+            self.take_plaintext(now, chunk, capacity);
         }
         if let Stage::Http(http) = &self.stage
             && http.is_finished()
@@ -472,10 +473,10 @@ impl Connection {
     }
 
     /// Moves plaintext to the end of `chunk`.
-    fn take_plaintext(&mut self, chunk: &mut Vec<u8>, capacity: usize) {
+    fn take_plaintext(&mut self, now: Tick, chunk: &mut Vec<u8>, capacity: usize) {
         let count = self.output.take(chunk, capacity);
         if let Stage::Http(http) = &mut self.stage {
-            http.take_output(chunk, capacity - count);
+            http.take_output(now, chunk, capacity - count);
         }
     }
 
@@ -490,7 +491,7 @@ impl Connection {
         plaintext.clear();
         let room = end - chunk.len();
         let records = room.div_ceil(RECORD_BYTES_MAX + SEAL_OVERHEAD_BYTES);
-        self.take_plaintext(&mut plaintext, room.saturating_sub(records * SEAL_OVERHEAD_BYTES));
+        self.take_plaintext(now, &mut plaintext, room.saturating_sub(records * SEAL_OVERHEAD_BYTES));
         if !plaintext.is_empty() {
             let sealed = self.tls.as_mut().map(|tls| tls.seal(&plaintext, chunk));
             if let Some(Err(error)) = sealed {
@@ -499,6 +500,9 @@ impl Connection {
         }
         keep_scratch(context, plaintext);
         self.say_tls_goodbye_if_drained();
+        if let Some(tls) = &mut self.tls {
+            tls.take_outgoing(chunk, end - chunk.len());
+        }
     }
 
     /// `close_notify`, once the last plaintext is sealed (RFC 8446 section 6.1).

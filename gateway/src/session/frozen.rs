@@ -11,6 +11,7 @@ use ringway_protocol::client::Encoding;
 use ringway_protocol::ids::{ConversationId, Position, Seq, SessionId, Timestamp};
 use ringway_protocol::token::Claims;
 use ringway_protocol::user::{ClientMessageId, DeviceId, UserId};
+use ringway_protocol::websocket::CONTROL_PAYLOAD_BYTES_MAX;
 
 use super::gaps::{Everything, Gaps};
 use super::hello::{Identity, State};
@@ -155,7 +156,7 @@ impl Session {
         };
         let (sends, others) = (bucket()?, bucket()?);
         let strikes = Strikes { count: cursor.u16()?, last: take_tick(cursor, now)? };
-        let owed_pong = take_option(cursor, |cursor| Ok(Box::from(cursor.bytes()?)))?;
+        let owed_pong: Option<Box<[u8]>> = take_option(cursor, |cursor| Ok(Box::from(cursor.bytes()?)))?;
         let resuming = take_option(cursor, |cursor| Ok(Position(cursor.u64()?)))?;
         let paging = take_option(cursor, |cursor| Paging::thaw(cursor, now).map(Box::new))?;
         let gaps = take_option(cursor, |cursor| Gaps::thaw(cursor).map(Box::new))?;
@@ -182,7 +183,7 @@ impl Session {
         if identity.as_ref().is_some_and(|identity| usize::from(identity.attached) > worker_count) {
             return Err(ThawError::Workers { attached: worker_count });
         }
-        if owed_pong.as_ref().is_some_and(|payload: &Box<[u8]>| payload.len() > 125) {
+        if owed_pong.as_ref().is_some_and(|payload| payload.len() > CONTROL_PAYLOAD_BYTES_MAX) {
             return Err(ThawError::Damaged("a pong"));
         }
         Ok(Self {

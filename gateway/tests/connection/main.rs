@@ -7,4 +7,5 @@ mod pair;
 mod session;
 mod slow_reader;
 mod splits;
+mod tls;
 mod upgrade;

@@ -601,10 +601,10 @@ fn a_cursor_that_is_not_this_users_recovers_nothing() {
     }
 }
 
-fn page(conversation: u64, seqs: std::ops::RangeInclusive<u64>, more: bool) -> Outcome {
+fn page(conversation: u64, seqs: impl IntoIterator<Item = u64>, more: bool) -> Outcome {
     Outcome::Page {
         conversation: ConversationId(conversation),
-        entries: seqs.map(|seq| entry(conversation, seq, "bob", "hi").encode()).collect(),
+        entries: seqs.into_iter().map(|seq| entry(conversation, seq, "bob", "hi").encode()).collect(),
         more,
     }
 }
@@ -628,7 +628,7 @@ fn a_sync_goes_page_by_page_through_its_conversations() {
     socket.reply(&mut gateway, request, Ok(page(7, 5..=5, false)));
     // 8 is not behind, 9 is not alice's.
     let (request, _) = gateway.script.request();
-    socket.reply(&mut gateway, request, Ok(page(8, 6..=5, false)));
+    socket.reply(&mut gateway, request, Ok(page(8, [], false)));
     let (request, _) = gateway.script.request();
     socket.reply(&mut gateway, request, Err(Refusal::NotFound));
 

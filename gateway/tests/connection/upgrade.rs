@@ -212,10 +212,33 @@ fn any_other_first_request_is_the_http_servers_with_all_its_bytes() {
         stream.shutdown().await.unwrap();
     });
     assert_eq!(gateway.context.http_door().next_ready(), Some(socket.connection.id()));
+    assert_eq!(socket.connection.poll_timeout(), None, "between requests it is the server's");
     socket.connection.handle_http(&mut gateway.context, gateway.now);
     socket.drain(&mut gateway);
     assert!(socket.received.ends_with(b"\r\n\r\nok"));
     assert_eq!(socket.connection.disposition(), Disposition::ShutdownAfterFlush);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_http_answer_is_cut() {
+    use tokio::io::AsyncWriteExt;
+
+    let keeper = Arc::new(Keeper::default());
+    let http = Some(Arc::clone(&keeper) as Arc<dyn HttpServer>);
+    let mut gateway = Setup { http, ..Setup::default() }.start();
+    let mut socket = gateway.accept(Transport::Plain);
+    socket.send_bytes(&mut gateway, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (mut stream, ..) = keeper.0.lock().unwrap().pop().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(stream.write_all(&[7; 60_000])).unwrap();
+    socket.connection.handle_http(&mut gateway.context, gateway.now);
+    for _ in 0..3 {
+        gateway.pass(50_000, &mut socket);
+        socket.drain_some(&mut gateway, 10_000);
+    }
+    assert!(socket.is_open());
+    gateway.pass(60_000, &mut socket);
+    assert_eq!(socket.connection.disposition(), Disposition::Abort);
 }
 
 #[test]
