@@ -5,3 +5,4 @@ mod model_store;
 mod simulation;
 mod stage;
 mod stories;
+mod threads;

@@ -69,6 +69,8 @@ pub(crate) struct Send {
     invoked: u64,
     open: bool,
     asked_at: u64,
+    /// The newest try.
+    request: RequestId,
 }
 
 impl Device {
@@ -252,6 +254,7 @@ impl World {
             invoked: self.history.tick(),
             open: true,
             asked_at: self.now,
+            request: RequestId(0),
         };
         let other_body = self.random.chance(40).then(|| {
             send.message = message(number, 1);
@@ -277,6 +280,7 @@ impl World {
     fn try_send(&mut self, device: usize, number: usize) {
         let send = &mut self.sends[number];
         send.asked_at = self.now;
+        send.request = RequestId(self.next_request);
         let (target, client_message_id) = (send.target.clone(), send.id.clone());
         let message = send.message.clone();
         self.ask(device, Operation::Send { target, client_message_id, message }, Asked::Send(number));
@@ -358,7 +362,7 @@ impl World {
             Asked::Heads => self.hear_heads(device, outcome),
             Asked::Page(conversation) => self.hear_page(device, conversation, outcome),
             Asked::End => assert_eq!(outcome, Ok(Outcome::Done)),
-            Asked::Send(number) => self.hear_sent(device, number, outcome),
+            Asked::Send(number) => self.hear_sent(device, number, request, outcome),
             Asked::Change => {
                 if let Ok(Outcome::Created { conversation, seq, .. }) = outcome {
                     let log = &self.store.logs[&conversation];
@@ -434,7 +438,13 @@ impl World {
         device_state.behind.remove(&conversation);
     }
 
-    fn hear_sent(&mut self, device: usize, number: usize, outcome: Result<Outcome, Refusal>) {
+    fn hear_sent(
+        &mut self,
+        device: usize,
+        number: usize,
+        request: RequestId,
+        outcome: Result<Outcome, Refusal>,
+    ) {
         let answered = self.history.tick();
         let send = &mut self.sends[number];
         let (sender, id) = (send.user.clone(), send.id.clone());
@@ -458,7 +468,10 @@ impl World {
             Err(Refusal::Unavailable | Refusal::ConversationFull) => send.asked_at = self.now,
             Err(refusal) => {
                 send.open = false;
-                if let Target::Conversation(conversation) = send.target {
+                // A later try may find the user a member; tries are done in the order of asking.
+                if let Target::Conversation(conversation) = send.target
+                    && send.request == request
+                {
                     self.history.refused.push(Refused { conversation, sender, id, body_hash, refusal });
                 }
             }
