@@ -29,6 +29,7 @@ pub struct HistoryWriter {
 /// One thread's way to write events. Cheap to use, and to clone.
 pub struct Recorder {
     chunk: Vec<u8>,
+    last: u64,
     chunks: Option<SyncSender<Vec<u8>>>,
 }
 
@@ -47,7 +48,7 @@ impl HistoryWriter {
 
     /// A recorder for one more thread.
     pub fn recorder(&self) -> Recorder {
-        Recorder { chunk: Vec::new(), chunks: Some(self.chunks.clone()) }
+        Recorder { chunk: Vec::new(), last: 0, chunks: Some(self.chunks.clone()) }
     }
 
     /// Waits until everything is in the file. All recorders must be gone, or flushed. Returns the bytes
@@ -74,7 +75,7 @@ fn write_chunks(mut file: File, waiting: &Receiver<Vec<u8>>) -> io::Result<u64> 
 impl Recorder {
     /// A recorder that forgets everything: for load without a check.
     pub fn forgetful() -> Self {
-        Self { chunk: Vec::new(), chunks: None }
+        Self { chunk: Vec::new(), last: 0, chunks: None }
     }
 
     /// Writes an event that happens now, and returns when that is.
@@ -85,11 +86,15 @@ impl Recorder {
     }
 
     /// Writes an event of a moment that was read before.
+    ///
+    /// Events of one reading of the clock keep their order: each is a nanosecond after the one before. To
+    /// write it takes longer than that, so no event is moved past the time at which it is written.
     pub fn record_at(&mut self, time: u64, event: &Event<'_>) {
         if self.chunks.is_none() {
             return;
         }
-        write_line(time, event, &mut self.chunk);
+        self.last = time.max(self.last + 1);
+        write_line(self.last, event, &mut self.chunk);
         if self.chunk.len() >= CHUNK_BYTES {
             self.flush();
         }
@@ -110,7 +115,7 @@ impl Recorder {
 
 impl Clone for Recorder {
     fn clone(&self) -> Self {
-        Self { chunk: Vec::new(), chunks: self.chunks.clone() }
+        Self { chunk: Vec::new(), last: 0, chunks: self.chunks.clone() }
     }
 }
 
@@ -125,6 +130,22 @@ mod tests {
     use super::*;
     use crate::history::read_file;
     use ringway_protocol::ids::{ConversationId, Seq};
+
+    #[test]
+    fn events_of_one_reading_keep_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.ndjson");
+        let writer = HistoryWriter::create(&path).unwrap();
+        let mut recorder = writer.recorder();
+        for (time, seq) in [(10, 1), (10, 2), (10, 3), (11, 4), (20, 5)] {
+            recorder.record_at(time, &Event::Durable { conversation: ConversationId(1), seq: Seq(seq) });
+        }
+        drop(recorder);
+        writer.finish().unwrap();
+        let mut times = Vec::new();
+        read_file(&path, |record| times.push(record.time)).unwrap();
+        assert_eq!(times, [10, 11, 12, 13, 20]);
+    }
 
     #[test]
     fn events_of_many_threads_are_all_in_the_file() {
