@@ -231,7 +231,10 @@ fn a_hundred_thousand_connections_leave_no_slot() {
     let (network, driver) = FakeNetwork::new(settings);
     let mut server = Server::new(driver);
     let mut connected = 0u64;
+    let mut passes = 0;
     while server.closed < 100_000 {
+        passes += 1;
+        assert!(passes < 1_000_000, "it stands still: {} of 100,000 are closed", server.closed);
         for _ in 0..8 {
             if connected < 100_000 && connected - server.accepted < 8 && server.echoes.len() < 40 {
                 let peer = network.connect(0);
