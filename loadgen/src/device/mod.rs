@@ -424,7 +424,11 @@ impl Device {
             );
         }
         self.next_beat = u64::MAX;
-        self.sync_since = None;
+        // The next heads need not name again what this socket's sync has not brought.
+        let unfinished = self.sync_since.take().is_some();
+        for view in &mut self.views {
+            view.behind |= unfinished || view.hole_since().is_some();
+        }
         self.out.clear();
         let asked = matches!(self.phase, Phase::Leaving { .. }) || self.afterwards != Afterwards::ByCode;
         context.figures.counts.drops += u64::from(!asked);
