@@ -30,7 +30,7 @@ pub(crate) struct UnderWay {
     pub(crate) above: Position,
     /// Its entries, in order.
     pub(crate) entries: Vec<(ConversationId, Seq)>,
-    bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Gather {

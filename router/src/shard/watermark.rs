@@ -17,15 +17,18 @@ const INTERVAL_MICROSECONDS: u64 = 50_000;
 /// One worker's watermark.
 #[derive(Debug, Default)]
 pub(crate) struct Watermark {
+    /// The last flush of this worker that was handled.
+    flushed: Position,
+    /// All of this worker up to here was handled, also what was in limbo.
     handled: Position,
     said: Position,
     said_at: u64,
 }
 
 impl Watermark {
-    /// A flush of this worker was handled, and all before it.
+    /// A flush of this worker was handled, and all before it but what is in limbo.
     pub(crate) fn flush_handled(&mut self, position: Position) {
-        self.handled = self.handled.max(position);
+        self.flushed = self.flushed.max(position);
     }
 
     /// At the end of a pass: the position to tell, if it is time. `durable` was read when the pass began.
@@ -37,7 +40,8 @@ impl Watermark {
         now_microseconds: u64,
     ) -> Option<Position> {
         if !unknown {
-            self.handled = self.handled.max(under_way.map_or(durable, |flush| flush.above));
+            let reached = under_way.map_or(durable, |flush| flush.above);
+            self.handled = self.handled.max(reached).max(self.flushed);
         }
         let due = self.said == Position(0) || now_microseconds >= self.said_at + INTERVAL_MICROSECONDS;
         if self.handled <= self.said || !due {
@@ -52,7 +56,7 @@ impl Watermark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::gather::Gather;
+    use crate::shard::event::FlushId;
     use ringway_protocol::ids::Epoch;
 
     #[test]
@@ -63,9 +67,12 @@ mod tests {
         assert_eq!(watermark.end_of_pass(Position(7), None, true, 60_000), Some(Position(6)));
         assert_eq!(watermark.end_of_pass(Position(9), None, true, 200_000), None);
         assert_eq!(watermark.end_of_pass(Position(9), None, false, 200_000), Some(Position(9)));
-        let mut gather = Gather::new(1, 1);
-        assert!(gather.start(Epoch(1), Position(9)).is_none());
         watermark.flush_handled(Position(11));
+        assert_eq!(watermark.end_of_pass(Position(9), None, true, 290_000), None, "older ones are unknown");
         assert_eq!(watermark.end_of_pass(Position(9), None, false, 300_000), Some(Position(11)));
+        let under_way =
+            UnderWay { id: FlushId(0), epoch: Epoch(1), above: Position(13), entries: Vec::new(), bytes: 0 };
+        let said = watermark.end_of_pass(Position(15), Some(&under_way), false, 400_000);
+        assert_eq!(said, Some(Position(13)));
     }
 }
