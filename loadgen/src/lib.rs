@@ -9,8 +9,10 @@
 //! - `history/`, `seen.rs`, `clock.rs`: the NDJSON history of what the devices did and saw.
 //! - `checker/`: reads histories and says which promises were broken; `specimen/` has its planted bugs.
 //! - `run.rs`, `idle.rs`, `server_process.rs`: the whole of it.
+//! - `abuse/`: clients that behave badly, beside a load or alone.
 #![forbid(unsafe_code)]
 
+pub mod abuse;
 mod alarm;
 pub mod checker;
 pub mod clock;

@@ -1,8 +1,11 @@
-//! The `loadgen` command: `run` a load, hold `idle` connections, `check` histories, make up a `specimen`.
+//! The `loadgen` command: `run` a load, hold `idle` connections, `abuse` the server, `check` histories, make
+//! up a `specimen`.
 //!
 //! Exit codes: 0 every promise was kept; 1 one was broken; 2 the command line is wrong; 3 it could not be
 //! carried out. So that a harness tells a found bug from a run that never was.
 #![forbid(unsafe_code)]
+
+mod abuse_verb;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -39,6 +42,8 @@ enum Verb {
     Run(Box<RunOptions>),
     /// Connections that do nothing: the server's memory for each
     Idle(IdleOptions),
+    /// A client that behaves badly, beside a load: what the server must bear without others noticing
+    Abuse(abuse_verb::AbuseOptions),
     /// Checks histories (one run's clients, and the server's trace) against the contract
     Check {
         /// NDJSON files that belong together
@@ -187,6 +192,7 @@ fn main() -> ExitCode {
     let done = match CommandLine::parse().verb {
         Verb::Run(options) => run_load(*options),
         Verb::Idle(options) => hold_idle(options),
+        Verb::Abuse(options) => abuse_verb::run(options),
         Verb::Check { histories } => {
             check_files(&histories).map_err(Into::into).map(|verdict| print_verdict(&verdict))
         }
