@@ -31,8 +31,5 @@ pub(crate) const PAGE_DEFAULT: u32 = 50;
 /// See [`PAGE_DEFAULT`].
 pub(crate) const PAGE_MAX: u32 = ringway_protocol::limits::PAGE_ENTRIES_MAX;
 
-/// Longest media reference and name of an algorithm, in bytes.
-pub(crate) const REFERENCE_BYTES_MAX: usize = ringway_protocol::limits::NAME_BYTES_MAX;
-
 /// Seconds that a development token of the chat page lives.
 pub(crate) const DEVELOPMENT_TOKEN_SECONDS: u64 = 12 * 3600;

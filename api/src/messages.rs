@@ -9,9 +9,8 @@ use axum::extract::{Path, Query as UrlQuery, State as From_};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ringway_protocol::entry::{Body, Message};
+use ringway_protocol::client::{Destination, SendFields};
 use ringway_protocol::ids::{ConversationId, Seq};
-use ringway_protocol::limits::MEDIA_IDS_MAX;
 use ringway_protocol::trunk::{Operation, Outcome, Target};
 use ringway_protocol::user::UserId;
 use ringway_store_writer::store::{Answer, From, Query};
@@ -22,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::body::JsonBody;
 use crate::caller::Caller;
 use crate::cursor::Direction;
-use crate::limits::{PAGE_DEFAULT, PAGE_MAX, REFERENCE_BYTES_MAX};
+use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::problem::{Problem, ProblemBody};
 use crate::state::Shared;
 use crate::{entry_json, names, older_names};
@@ -222,46 +221,31 @@ impl SendRequest {
         if self.r#type.is_some_and(|kind| kind != "text") {
             return Err(Problem::invalid("type is text: other content goes by ciphertext or media_ids"));
         }
-        let key =
-            key.ok_or_else(|| Problem::invalid("client_msg_id is missing: a UUID makes a retry safe"))?;
-        let target = match (conversation, self.to) {
-            (Some(id), None) => Target::Conversation(names::conversation_in_body(&id)?),
-            (None, Some(sub)) => Target::User(names::user(caller, &sub)?),
-            _ => return Err(Problem::invalid("either conversation_id or to is needed, and only one")),
+        let ciphertext = self
+            .ciphertext
+            .map(|ciphertext| STANDARD.decode(ciphertext))
+            .transpose()
+            .map_err(|_| Problem::invalid("ciphertext is base64 (RFC 4648 section 4, with padding)"))?;
+        let fields = SendFields {
+            conversation_id: conversation
+                .map(|id| names::conversation_in_body(&id))
+                .transpose()?
+                .map(|id| id.0),
+            to: self.to,
+            client_msg_id: key,
+            text,
+            ciphertext: ciphertext.map(Bytes::from),
+            alg: self.alg,
+            media_ids: self.media_ids,
+            reply_to: self.reply_to.as_deref().map(names::message_in_body).transpose()?.map(|id| id.0),
         };
-        let body = body(text, self.ciphertext, self.alg, !self.media_ids.is_empty())?;
-        let references = self.media_ids.iter().all(|id| (1..=REFERENCE_BYTES_MAX).contains(&id.len()));
-        if self.media_ids.len() > MEDIA_IDS_MAX || !references {
-            return Err(Problem::invalid(format!("media_ids are at most {MEDIA_IDS_MAX}, of 1 to 64 bytes")));
-        }
-        let reply_to = self.reply_to.as_deref().map(names::message_in_body).transpose()?;
-        Ok(Operation::Send {
-            target,
-            client_message_id: names::key("client_msg_id", &key)?,
-            message: Message { body, media_ids: self.media_ids, reply_to },
-        })
-    }
-}
-
-fn body(
-    text: Option<String>,
-    ciphertext: Option<String>,
-    alg: Option<String>,
-    has_media: bool,
-) -> Result<Body, Problem> {
-    match (text, ciphertext, alg) {
-        (Some(text), None, None) if !text.is_empty() || has_media => Ok(Body::Text(text.into())),
-        (None, None, None) if has_media => Ok(Body::Text(Bytes::new())),
-        (None, Some(ciphertext), Some(alg)) if (1..=REFERENCE_BYTES_MAX).contains(&alg.len()) => {
-            let data = STANDARD
-                .decode(ciphertext)
-                .map_err(|_| Problem::invalid("ciphertext is base64 (RFC 4648 section 4, with padding)"))?;
-            if data.is_empty() && !has_media {
-                return Err(Problem::invalid("ciphertext has at least one byte"));
-            }
-            Ok(Body::Ciphertext { alg, data: data.into() })
-        }
-        _ => Err(Problem::invalid("either text, or ciphertext with alg (1 to 64 bytes), is needed")),
+        let send = fields.check()?;
+        let target = match send.destination {
+            Destination::Conversation(conversation) => Target::Conversation(conversation),
+            Destination::User(sub) => Target::User(names::user(caller, &sub)?),
+        };
+        let (client_message_id, message) = (send.client_message_id, send.message);
+        Ok(Operation::Send { target, client_message_id, message })
     }
 }
 

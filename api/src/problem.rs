@@ -4,6 +4,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use ringway_protocol::client::DecodeCause;
 use ringway_protocol::trunk::Refusal;
 use ringway_store_writer::store::StoreError;
 use serde::Serialize;
@@ -111,6 +112,15 @@ impl Problem {
     #[cfg(test)]
     pub(crate) fn code(&self) -> Code {
         self.code
+    }
+}
+
+impl From<DecodeCause> for Problem {
+    fn from(cause: DecodeCause) -> Self {
+        match cause {
+            DecodeCause::TooLarge(detail) => Problem::new(Code::TooLarge, detail),
+            cause => Problem::invalid(cause.to_string()),
+        }
     }
 }
 

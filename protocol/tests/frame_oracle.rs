@@ -142,7 +142,9 @@ fn agree(ours: &[Said], oracle: &[Said]) -> bool {
     match (ours.split_last(), oracle.split_last()) {
         _ if ours == oracle => true,
         (Some((Said::Failed(1007), before)), _) => oracle.starts_with(before),
-        (Some((Said::Failed(1002), before)), Some((Said::Failed(1007 | 1009), before_too))) => before == before_too,
+        (Some((Said::Failed(1002), before)), Some((Said::Failed(1007 | 1009), before_too))) => {
+            before == before_too
+        }
         _ => false,
     }
 }

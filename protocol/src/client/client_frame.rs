@@ -88,21 +88,33 @@ pub enum Nonce {
     Number(u64),
 }
 
-/// The fields of a send as they were written.
+/// The fields of a send as they were written, in whichever encoding or API.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SendFields {
-    pub(super) conversation_id: Option<u64>,
-    pub(super) to: Option<String>,
-    pub(super) client_msg_id: Option<String>,
-    pub(super) text: Option<String>,
-    pub(super) ciphertext: Option<Bytes>,
-    pub(super) alg: Option<String>,
-    pub(super) media_ids: Vec<String>,
-    pub(super) reply_to: Option<u64>,
+pub struct SendFields {
+    /// The conversation, or else `to`.
+    pub conversation_id: Option<u64>,
+    /// A user's `sub`.
+    pub to: Option<String>,
+    /// The idempotency key.
+    pub client_msg_id: Option<String>,
+    /// Plain text, or else `ciphertext`.
+    pub text: Option<String>,
+    /// The raw bytes, with `alg`.
+    pub ciphertext: Option<Bytes>,
+    /// The client's name for the algorithm.
+    pub alg: Option<String>,
+    /// References to uploaded media.
+    pub media_ids: Vec<String>,
+    /// The message this one answers.
+    pub reply_to: Option<u64>,
 }
 
 impl SendFields {
-    pub(super) fn check(self) -> Result<Send, DecodeCause> {
+    /// Holds them against the rules that every send must keep.
+    ///
+    /// # Errors
+    /// [`DecodeCause`], whose text says what to do.
+    pub fn check(self) -> Result<Send, DecodeCause> {
         let client_message_id = match self.client_msg_id.as_deref() {
             None | Some("") => {
                 return Err(invalid("send needs a client_msg_id of 1 to 64 bytes, a UUID for example"));

@@ -17,7 +17,7 @@ mod names;
 mod protobuf;
 mod server_frame;
 
-pub use client_frame::{ClientFrame, Destination, Hello, Nonce, Send, Sync};
+pub use client_frame::{ClientFrame, Destination, Hello, Nonce, Send, SendFields, Sync};
 pub use decode_error::{DecodeCause, DecodeError, cut_client_message_id};
 pub use encoding::Encoding;
 pub use error_code::ErrorCode;

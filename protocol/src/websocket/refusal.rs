@@ -47,13 +47,7 @@ pub enum UpgradeRefusal {
     /// More headers than [`super::upgrade::HEADERS_MAX`].
     #[error("the request has more than 64 headers")]
     TooManyHeaders,
-    /// One client asks for too much.
-    #[error("too many connections from this address: try again in {retry_after_seconds} s")]
-    TooManyConnections {
-        /// For `Retry-After`.
-        retry_after_seconds: u32,
-    },
-    /// No room, or draining.
+    /// No room (of the server, or for this address), or draining.
     #[error("no connection is taken now: try again in {retry_after_seconds} s")]
     Unavailable {
         /// For `Retry-After`.
@@ -75,7 +69,6 @@ impl UpgradeRefusal {
             Self::OriginNotAllowed => 403,
             Self::NotFound => 404,
             Self::UpgradeRequired | Self::WrongVersion => 426,
-            Self::TooManyConnections { .. } => 429,
             Self::HeadTooLong | Self::TooManyHeaders => 431,
             Self::Unavailable { .. } => 503,
         }
@@ -90,7 +83,6 @@ impl UpgradeRefusal {
             403 => ("Forbidden", "forbidden"),
             404 => ("Not Found", "not_found"),
             426 => ("Upgrade Required", "invalid"),
-            429 => ("Too Many Requests", "rate_limited"),
             431 => ("Request Header Fields Too Large", "too_large"),
             _ => ("Service Unavailable", "unavailable"),
         };
@@ -109,7 +101,7 @@ impl UpgradeRefusal {
                 let ours = Encoding::ALL.map(Encoding::subprotocol).join(", ");
                 format!("Sec-WebSocket-Protocol: {ours}\r\n")
             }
-            Self::TooManyConnections { retry_after_seconds } | Self::Unavailable { retry_after_seconds } => {
+            Self::Unavailable { retry_after_seconds } => {
                 format!("Retry-After: {retry_after_seconds}\r\n")
             }
             _ => String::new(),
