@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ringway_metrics::{Counter, Gauge, Histogram, Text, Unit};
+use ringway_protocol::websocket::CloseCode;
 
 /// The numbers of one core.
 #[derive(Debug, Default)]
@@ -43,6 +44,15 @@ pub struct CoreMetrics {
     pub requests: Counter,
     /// From a client's send to its ack, as the core sees it.
     pub ack: Histogram,
+    /// From the owner's acceptance of an entry (its `server_ts`) to its place in a recipient's queue, one
+    /// a recipient. Two wall clocks of a millisecond each: a step of the machine's clock shows.
+    pub delivery: Histogram,
+    /// First requests answered with an HTTP error by the gateway itself, upgrades above all.
+    pub requests_refused: Counter,
+    /// `rate_limited` errors.
+    pub rate_refusals: Counter,
+    /// WebSockets that we closed, by what the code says.
+    pub closes: Closes,
     /// Connections closed as slow readers (4102).
     pub slow_readers: Counter,
     /// `gap` frames sent in place of bodies.
@@ -65,10 +75,46 @@ pub struct CoreMetrics {
     pub accept_pauses: Counter,
 }
 
+/// WebSockets that we closed.
+#[derive(Debug, Default)]
+pub struct Closes {
+    /// By hundred of the code, in the order of [`CODES`].
+    by_code: [Counter; CODES.len()],
+    /// The peer broke the protocol: 1002, 1003, 1007, 1009, 4000.
+    protocol_errors: Counter,
+    /// Nothing was heard of the peer: 4103.
+    silent: Counter,
+}
+
+/// What the label `code` of closes may be.
+const CODES: [&str; 4] = ["10xx", "40xx", "41xx", "42xx"];
+
+impl Closes {
+    /// Counts a Close frame of ours.
+    pub fn count(&self, code: CloseCode) {
+        let hundred = match code.0 {
+            4000..=4099 => 1,
+            4100..=4199 => 2,
+            4200.. => 3,
+            _ => 0,
+        };
+        self.by_code[hundred].increment();
+        match code {
+            CloseCode::PROTOCOL_ERROR
+            | CloseCode::UNSUPPORTED_DATA
+            | CloseCode::INVALID_PAYLOAD
+            | CloseCode::MESSAGE_TOO_BIG
+            | CloseCode::BAD_REQUEST => self.protocol_errors.increment(),
+            CloseCode::HEARTBEAT_MISSED => self.silent.increment(),
+            _ => {}
+        }
+    }
+}
+
 /// Renders all cores. A label names the core.
 pub fn render(cores: &[Arc<CoreMetrics>], text: &mut Text) {
     type Counted = (&'static str, &'static str, fn(&CoreMetrics) -> &Counter);
-    let counters: [Counted; 22] = [
+    let counters: [Counted; 26] = [
         ("accepted_total", "Sockets accepted.", |core| &core.accepted),
         ("refused_total", "Sockets turned away.", |core| &core.refused),
         ("closed_total", "Sockets closed.", |core| &core.closed),
@@ -83,6 +129,20 @@ pub fn render(cores: &[Arc<CoreMetrics>], text: &mut Text) {
         ("sends_total", "Sends submitted.", |core| &core.sends),
         ("sends_short_total", "Sends continued after a short count.", |core| &core.sends_short),
         ("requests_total", "Requests pushed to the router.", |core| &core.requests),
+        (
+            "requests_refused_total",
+            "First requests, upgrades above all, refused with an HTTP error.",
+            |core| &core.requests_refused,
+        ),
+        ("rate_refusals_total", "rate_limited errors.", |core| &core.rate_refusals),
+        (
+            "protocol_errors_total",
+            "Closed as the peer broke the protocol: 1002, 1003, 1007, 1009, 4000.",
+            |core| &core.closes.protocol_errors,
+        ),
+        ("silence_closes_total", "Connections closed as nothing was heard of them (4103).", |core| {
+            &core.closes.silent
+        }),
         ("slow_readers_total", "Connections closed as slow readers.", |core| &core.slow_readers),
         ("gaps_total", "Gap frames sent in place of bodies.", |core| &core.gaps),
         ("inbox_messages_total", "Messages taken from the inbox.", |core| &core.inbox_messages),
@@ -100,6 +160,11 @@ pub fn render(cores: &[Arc<CoreMetrics>], text: &mut Text) {
         let values = label(cores).map(|(labels, core)| (labels, counter(core).get()));
         text.counter(&format!("ringway_gateway_{name}"), help, values);
     }
+    let closes = label(cores).flat_map(|(labels, core)| {
+        let codes = CODES.iter().zip(&core.closes.by_code);
+        codes.map(move |(code, counter)| (format!("{labels},code=\"{code}\""), counter.get()))
+    });
+    text.counter("ringway_gateway_closes_total", "Close frames of ours, by hundred of the code.", closes);
     let connections = label(cores).map(|(labels, core)| (labels, core.connections.get()));
     text.gauge("ringway_gateway_connections", "Sockets open now.", connections);
     let sessions = label(cores).map(|(labels, core)| (labels, core.sessions_open.get()));
@@ -109,6 +174,13 @@ pub fn render(cores: &[Arc<CoreMetrics>], text: &mut Text) {
         "From a client's send to its ack, as the core sees it.",
         Unit::Seconds,
         label(cores).map(|(labels, core)| (labels, &core.ack)),
+    );
+    text.histogram(
+        "ringway_gateway_delivery_seconds",
+        "From an entry's server_ts to its place in a recipient's queue, one a recipient. The resolution is a \
+         millisecond of the wall clock.",
+        Unit::Seconds,
+        label(cores).map(|(labels, core)| (labels, &core.delivery)),
     );
     text.histogram(
         "ringway_gateway_pass_seconds",
@@ -141,5 +213,26 @@ mod tests {
         let page = text.finish();
         assert!(page.contains("ringway_gateway_frames_in_total{core=\"0\"} 0\n"), "{page}");
         assert!(page.contains("ringway_gateway_frames_in_total{core=\"1\"} 7\n"), "{page}");
+    }
+
+    #[test]
+    fn a_close_is_counted_under_its_hundred_and_its_cause() {
+        let cores = [Arc::new(CoreMetrics::default())];
+        for code in [1001, 1002, 1009, 4000, 4001, 4102, 4103, 4200] {
+            cores[0].closes.count(CloseCode(code));
+        }
+        let mut text = Text::default();
+        render(&cores, &mut text);
+        let page = text.finish();
+        for line in [
+            "closes_total{core=\"0\",code=\"10xx\"} 3",
+            "closes_total{core=\"0\",code=\"40xx\"} 2",
+            "closes_total{core=\"0\",code=\"41xx\"} 2",
+            "closes_total{core=\"0\",code=\"42xx\"} 1",
+            "protocol_errors_total{core=\"0\"} 3",
+            "silence_closes_total{core=\"0\"} 1",
+        ] {
+            assert!(page.contains(&format!("ringway_gateway_{line}\n")), "{line}: {page}");
+        }
     }
 }

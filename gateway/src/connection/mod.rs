@@ -306,7 +306,9 @@ impl Connection {
     pub fn begin_drain(&mut self, context: &mut Context, now: Tick, after_ms: u64, within_ms: u64) {
         match &self.stage {
             Stage::Head(head) if head.received.is_empty() => self.close_after_flush(now),
-            Stage::Head(_) => self.refuse(now, &UpgradeRefusal::Unavailable { retry_after_seconds: 1 }),
+            Stage::Head(_) => {
+                self.refuse(context, now, &UpgradeRefusal::Unavailable { retry_after_seconds: 1 })
+            }
             Stage::Http(_) => self.deadline = self.deadline.min(now + after_ms + within_ms),
             Stage::WebSocket(_) => self.with_websocket(context, now, |websocket, exchange| {
                 websocket.begin_drain(exchange, after_ms, within_ms)
@@ -335,7 +337,7 @@ impl Connection {
             Stage::Head(head) => match head.handle_received(context, now, received) {
                 Ok(None) => {}
                 Ok(Some((request, end))) => self.answer_request(context, now, request, end),
-                Err(refusal) => self.refuse(now, &refusal),
+                Err(refusal) => self.refuse(context, now, &refusal),
             },
             Stage::Http(http) => http.handle_received(received),
             Stage::WebSocket(_) => self.with_websocket(context, now, |websocket, exchange| {
@@ -358,7 +360,7 @@ impl Connection {
                         self.stage = Stage::Http(Box::new(HttpHandOver::new(pipe, &received)));
                         self.deadline = NEVER;
                     }
-                    None => self.refuse(now, &UpgradeRefusal::NotFound),
+                    None => self.refuse(context, now, &UpgradeRefusal::NotFound),
                 }
                 return;
             }
@@ -400,6 +402,7 @@ impl Connection {
         }
         if let End::Close(code, reason) = end {
             tracing::debug!(connection = ?self.id, %code, %reason, "closing");
+            context.metrics.closes.count(*code);
             match *code {
                 CloseCode::SLOW_READER => {
                     context.metrics.slow_readers.increment();
@@ -421,11 +424,12 @@ impl Connection {
         }
     }
 
-    fn refuse(&mut self, now: Tick, refusal: &UpgradeRefusal) {
+    fn refuse(&mut self, context: &Context, now: Tick, refusal: &UpgradeRefusal) {
         tracing::debug!(connection = ?self.id, %refusal, "a request is refused");
         if self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
             return self.abort();
         }
+        context.metrics.requests_refused.increment();
         self.output.append(|out| out.extend_from_slice(&refusal.response()));
         self.end(now);
     }

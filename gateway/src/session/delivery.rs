@@ -1,6 +1,8 @@
 //! One live entry on its way to many sockets: decoded once, encoded once for each form that a recipient
 //! needs, and a reference a recipient.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ringway_protocol::client::{self, Encoding, ServerFrame};
 use ringway_protocol::entry::Entry;
@@ -81,6 +83,11 @@ impl Session {
         }
         exchange.output.push(frame);
         exchange.context.metrics.frames_out.increment();
+        if let Some(entry) = &delivery.entry {
+            let told = exchange.context.timestamp(exchange.now).0;
+            let waited = Duration::from_millis(told.saturating_sub(entry.server_ts.0));
+            exchange.context.metrics.delivery.record(waited);
+        }
         Ok(())
     }
 }

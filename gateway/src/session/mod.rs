@@ -372,6 +372,9 @@ impl Session {
 
     /// Queues a frame for this client alone.
     fn queue(&self, exchange: &mut Exchange<'_>, frame: &ServerFrame) -> usize {
+        if matches!(frame, ServerFrame::Error(error) if error.code == ErrorCode::RateLimited) {
+            exchange.context.metrics.rate_refusals.increment();
+        }
         let mut payload = std::mem::take(&mut exchange.context.payload);
         payload.clear();
         client::encode(self.encoding, frame, &mut payload);
