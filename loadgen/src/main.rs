@@ -54,7 +54,7 @@ enum Verb {
     Specimen {
         /// The file to write
         file: PathBuf,
-        /// Events at least
+        /// Events, about
         #[arg(long, default_value_t = 1_000_000)]
         events: u64,
         /// Makes another one
@@ -318,8 +318,7 @@ fn specimen(file: &PathBuf, events: u64, seed: u64) -> Result<bool, Failure> {
     let writer = HistoryWriter::create(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let mut recorder = writer.recorder();
     let mut written = 0;
-    // With 1,000 users, half in groups of 50, a step makes some fifteen events.
-    let size = Size { users: 1000, group: 50, steps: events / 15 };
+    let size = Size { users: 1000, group: 50, events };
     write_good(seed, size, &mut |record| {
         recorder.record_at(record.time, &record.event);
         written += 1;

@@ -88,7 +88,7 @@ proptest! {
         group in 3u32..12,
         bug in prop::sample::select(&Bug::ALL[..]),
     ) {
-        let mut records = good(seed, Size { users, group, steps: 600 });
+        let mut records = good(seed, Size { users, group, events: 6_000 });
         let verdict = check_records(&records);
         prop_assert!(verdict.passed(), "{}", verdict);
         if plant(bug, seed, &mut records) {

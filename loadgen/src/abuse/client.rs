@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use ringway_protocol::websocket::{Event, FrameReader, Opcode, Role, append_masked_frame};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::Target;
 
@@ -19,8 +19,11 @@ pub const MASK: [u8; 4] = [0x5a, 0xa5, 0x0f, 0xf0];
 /// How long it waits for an answer that must come.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// Bytes that wait in the kernel for a reader that does not read: what comes on top waits at the server.
+/// Bytes that wait in the client's kernel, where they should be few.
 const SMALL_BUFFER_BYTES: usize = 4 * 1024;
+
+/// Longest segment on the usual networks.
+const ETHERNET_SEGMENT_BYTES: u32 = 1460;
 
 /// An open socket.
 pub struct Client {
@@ -39,17 +42,18 @@ impl Client {
         Client::on(TcpStream::connect(address)?)
     }
 
-    /// The same with little room for what is not read: set before the connection is made, so that the
-    /// window is small from the start.
+    /// The same with little room on the way for what is not read: what comes on top waits at the server.
+    /// Set before the connection is made, so that it holds from the start.
     ///
     /// # Errors
     /// The connection is refused.
-    pub fn open_with_small_buffer(address: SocketAddr) -> io::Result<Client> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        sockopt::set_socket_recv_buffer_size(&socket, SMALL_BUFFER_BYTES)?;
-        rustix::net::connect(&socket, &address)?;
-        Client::on(TcpStream::from(socket))
+    pub fn open_with_small_buffers(address: SocketAddr) -> io::Result<Client> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_recv_buffer_size(SMALL_BUFFER_BYTES)?;
+        // The kernel sizes the other end's send buffer by segments, and loopback's are of 64 KiB.
+        socket.set_tcp_mss(ETHERNET_SEGMENT_BYTES)?;
+        socket.connect(&address.into())?;
+        Client::on(socket.into())
     }
 
     fn on(socket: TcpStream) -> io::Result<Client> {
@@ -138,8 +142,7 @@ impl Client {
     /// The kernel does not want to.
     pub fn reset(self) -> io::Result<()> {
         // Without time to linger, closing resets (tcp(7), socket(7) SO_LINGER).
-        sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO))?;
-        Ok(())
+        SockRef::from(&self.socket).set_linger(Some(Duration::ZERO))
     }
 
     /// Reads until a text frame holds `wanted`, and gives it.

@@ -114,7 +114,7 @@ impl Abuse {
     /// 45 s of silence, 3 s for the closing), and some for a busy machine.
     pub fn ends_within(self) -> Duration {
         match self {
-            Abuse::HalfOpen => Duration::from_secs(60),
+            Abuse::SlowReader | Abuse::HalfOpen => Duration::from_secs(60),
             Abuse::StalledHandshakes => Duration::from_secs(20),
             _ => Duration::from_secs(30),
         }

@@ -18,7 +18,7 @@ const DRIP_EVERY: Duration = Duration::from_secs(1);
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
 pub(super) fn slow_reader(target: &Target, deadline: Instant) -> io::Result<Report> {
-    let mut client = Client::open_with_small_buffer(target.ws)?.welcome(target, "slow-reader")?;
+    let mut client = Client::open_with_small_buffers(target.ws)?.welcome(target, "slow-reader")?;
     // Each ping is answered, and with it what was left out: that queue grows. A failed write is the
     // server's end of it.
     while Instant::now() < deadline && client.send(Opcode::Text, br#"{"type":"ping"}"#).is_ok() {

@@ -22,13 +22,13 @@ pub struct Size {
     pub users: u32,
     /// Members of each group; half of the users are in groups, the others in pairs.
     pub group: u32,
-    /// Steps: a send, a disconnection, a join, a read. Each makes some dozens of events with large groups.
-    pub steps: u64,
+    /// Events before everything comes to its end; the end adds some.
+    pub events: u64,
 }
 
 impl Size {
     /// Enough for every kind of event, and quick.
-    pub const SMALL: Size = Size { users: 24, group: 6, steps: 1_500 };
+    pub const SMALL: Size = Size { users: 24, group: 6, events: 12_000 };
 }
 
 /// Makes up a good history, in the order of time, and gives each record to `emit`.
@@ -38,7 +38,7 @@ pub fn write_good(seed: u64, size: Size, emit: &mut dyn FnMut(Record<'static>)) 
     for user in 0..world.users.len() {
         world.connect(user);
     }
-    for _ in 0..size.steps {
+    while world.emitted < size.events {
         world.step();
     }
     world.end();
@@ -86,6 +86,7 @@ struct World<'a> {
     dice: fastrand::Rng,
     emit: &'a mut dyn FnMut(Record<'static>),
     now: u64,
+    emitted: u64,
     next_message: u64,
     next_connection: u64,
     conversations: Vec<Conversation>,
@@ -124,6 +125,7 @@ impl<'a> World<'a> {
             dice: fastrand::Rng::with_seed(seed),
             emit,
             now: 1_000_000_000_000,
+            emitted: 0,
             next_message: 1 << 40,
             next_connection: 1,
             conversations,
@@ -134,6 +136,7 @@ impl<'a> World<'a> {
 
     fn emit(&mut self, event: Event<'static>) {
         self.now += self.dice.u64(1_000..100_000);
+        self.emitted += 1;
         (self.emit)(Record { time: self.now, event });
     }
 
