@@ -6,11 +6,19 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections that wait for an accept. The kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4_096;
+
+/// How long a taken port is waited for. The kernel lets go of the sockets of a killed process's rings in
+/// the background, some time after the process is gone: who starts a server anew should not have to know.
+const PORT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often is looked meanwhile.
+const PORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why a listener cannot be had, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +77,7 @@ pub(crate) fn listen(
         io::ErrorKind::AddrNotAvailable => ListenError::NotLocal { address, setting },
         _ => ListenError::Other { address, setting, source },
     };
-    check_free(address).map_err(|source| explain(address, source))?;
+    wait_until_free(address).map_err(|source| explain(address, source))?;
     let mut listeners = Vec::with_capacity(count);
     let mut bound = address;
     for _ in 0..count {
@@ -78,6 +86,18 @@ pub(crate) fn listen(
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+    let deadline = Instant::now() + PORT_PATIENCE;
+    loop {
+        match check_free(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(PORT_INTERVAL);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// SO_REUSEPORT would let two servers of one user share a port without a word. A bind without it finds
@@ -117,6 +137,17 @@ mod tests {
             listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         assert_ne!(ports[0], 0);
         assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    }
+
+    #[test]
+    fn a_port_that_is_let_go_meanwhile_is_waited_for() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let taken = listen(any, 1, "listen.ws").unwrap();
+        let address = taken[0].local_addr().unwrap();
+        assert!(check_free(address).is_err());
+        let waiting = std::thread::spawn(move || listen(address, 1, "listen.ws"));
+        drop(taken);
+        assert!(waiting.join().unwrap().is_ok());
     }
 
     #[test]

@@ -22,10 +22,9 @@ pub(crate) fn chat(screenshots: &Path) -> Result<(), Failure> {
     let screenshots = root().join(screenshots);
     std::fs::create_dir_all(&screenshots).map_err(Failure::file(&screenshots))?;
     let folder = scratch()?;
-    let mut plan = Plan::new(Profile::Dev, &folder.path().join("data"));
+    let plan = Plan::new(Profile::Dev, &folder.path().join("data"))?;
     std::fs::create_dir(&plan.folder).map_err(Failure::file(&plan.folder))?;
     let mut server = plan.start()?;
-    plan.keep_ports(&server.run.clone());
     let url = format!("https://{}", server.run.wss.as_deref().unwrap_or_default());
     println!("\n$ node test/browser.mjs {url}");
     let mut browser = Command::new("node")

@@ -120,9 +120,8 @@ pub(crate) fn run(
         Fault::Kill => None,
         _ => Some(PowerCutDisk::mount(&data).map_err(Failure::file(&data))?),
     };
-    let mut plan = Plan::new(profile, &data);
+    let plan = Plan::new(profile, &data)?;
     let mut server = plan.start()?;
-    plan.keep_ports(&server.run.clone());
     let tokens = folder.join("tokens");
     plan.tokens(load.users, &tokens)?;
     let summary = folder.join("summary.json");

@@ -1,6 +1,7 @@
-//! A `ringway serve` of our own: started on free loopback ports, found by the `run.json` it writes,
+//! A `ringway serve` of our own: started again and again on the same free ports, found by its `run.json`,
 //! killed by its process id.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -37,16 +38,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// On ports that the kernel picks, with limits that a load from one address needs.
-    pub(crate) fn new(profile: Profile, folder: &Path) -> Self {
-        let flags = [
-            ("--listen.wss", "127.0.0.1:0"),
-            ("--listen.ws", "127.0.0.1:0"),
-            ("--listen.admin", "127.0.0.1:0"),
-            ("--limits.connections_per_address", "100000"),
-        ];
-        let flags = flags.iter().flat_map(|(name, value)| [name.to_string(), value.to_string()]).collect();
-        Self { profile, folder: folder.to_owned(), flags }
+    /// On three free ports, with limits that a load from one address needs.
+    pub(crate) fn new(profile: Profile, folder: &Path) -> Result<Self, Failure> {
+        let [wss, ws, admin] = free_ports()?;
+        let mut flags = Vec::new();
+        for (flag, port) in [("--listen.wss", wss), ("--listen.ws", ws), ("--listen.admin", admin)] {
+            flags.extend([flag.to_owned(), format!("127.0.0.1:{port}")]);
+        }
+        flags.extend(["--limits.connections_per_address".to_owned(), "100000".to_owned()]);
+        Ok(Self { profile, folder: folder.to_owned(), flags })
     }
 
     /// Starts it and waits until it is ready.
@@ -89,24 +89,23 @@ impl Plan {
         }
     }
 
-    /// The same, on the ports that the first start was given: clients come back to them.
-    pub(crate) fn keep_ports(&mut self, run: &RunFile) {
-        let mut set = |flag: &str, address: &str| {
-            if let Some(at) = self.flags.iter().position(|word| word == flag) {
-                self.flags[at + 1] = address.to_owned();
-            }
-        };
-        set("--listen.wss", run.wss.as_deref().unwrap_or("off"));
-        set("--listen.ws", run.ws.as_deref().unwrap_or("off"));
-        set("--listen.admin", &run.admin);
-    }
-
     /// Development tokens of users `u0` … , one line `USER TOKEN` each, in a file.
     pub(crate) fn tokens(&self, count: u32, file: &Path) -> Result<(), Failure> {
         let count = count.to_string();
         let mut command = Command::new(binary(self.profile, "ringway"));
         command.args(["token", "--prefix", "u", "--count", &count, "--data.folder"]).arg(&self.folder);
         std::fs::write(file, output(&mut command)?).map_err(Failure::file(file))
+    }
+}
+
+/// Three ports that nobody has, below those that the kernel gives to clients: while a killed server is
+/// away, a client that comes back must not be given its port.
+fn free_ports() -> Result<[u16; 3], Failure> {
+    let start = 20_000 + (std::process::id() % 1_000) as u16 * 8;
+    let mut free = (start..32_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    match (free.next(), free.next(), free.next()) {
+        (Some(one), Some(two), Some(three)) => Ok([one, two, three]),
+        _ => Err(Failure::Unmet(format!("no three free ports from {start} to 32000"))),
     }
 }
 
