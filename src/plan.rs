@@ -4,6 +4,7 @@
 //! made of the other, field by field, so that a setting that reaches no part does not compile unnoticed.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use ringway_api::ApiSettings;
 use ringway_gateway::GatewaySettings;
@@ -31,6 +32,7 @@ pub(crate) fn gateway(settings: &Settings, resume_key: [u8; 32]) -> GatewaySetti
             queue_bytes_max: limits.max_queue_bytes,
             sends_per_second: limits.send_per_s,
             send_burst: limits.send_burst,
+            dedup_window_seconds: limits.dedup_window_s,
             partial_bytes_max: limits.partial_bytes,
             origins: (!origins.is_empty()).then_some(origins),
             echo: settings.diagnostics.echo,
@@ -51,6 +53,7 @@ pub(crate) fn router(settings: &Settings) -> RouterSettings {
         conversations_loaded_max: router.conversations_loaded_max,
         members_loaded_max: router.members_loaded_max,
         dedup_keys_max: router.dedup_keys_max,
+        dedup_window_seconds: limits.dedup_window_s,
         inflight_max: router.inflight_max,
         inflight_bytes_max: router.inflight_bytes_max,
         ..defaults
@@ -60,13 +63,17 @@ pub(crate) fn router(settings: &Settings) -> RouterSettings {
 /// The store's part.
 pub(crate) fn store(settings: &Settings) -> StoreSettings {
     let store = &settings.store;
+    let defaults = StoreSettings::default();
+    // The router looks back twice the window.
+    let send_lifetime = Duration::from_secs(settings.limits.dedup_window_s.saturating_mul(2));
     StoreSettings {
         cache_bytes: store.cache_bytes,
         reserve_bytes: store.reserve_bytes,
         free_bytes_min: store.free_bytes_min,
         readers: store.readers,
         background_threads: store.background_threads,
-        ..StoreSettings::default()
+        send_lifetime: defaults.send_lifetime.max(send_lifetime),
+        ..defaults
     }
 }
 
@@ -84,5 +91,23 @@ fn count(threads: Threads) -> Option<NonZeroUsize> {
     match threads {
         Threads::Auto => None,
         Threads::Exactly(count) => NonZeroUsize::new(usize::from(count)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_of_idempotency_reaches_every_part_and_the_store_keeps_keys_twice_as_long() {
+        let mut settings = Settings::default();
+        let week = Duration::from_secs(7 * 86_400);
+        assert_eq!(store(&settings).send_lifetime, week);
+        for (window, lifetime) in [(60, week), (30 * 86_400, Duration::from_secs(60 * 86_400))] {
+            settings.limits.dedup_window_s = window;
+            assert_eq!(gateway(&settings, [0; 32]).connection.dedup_window_seconds, window);
+            assert_eq!(router(&settings).dedup_window_seconds, window);
+            assert_eq!(store(&settings).send_lifetime, lifetime);
+        }
     }
 }

@@ -57,7 +57,7 @@ settings! {
         /// How far ahead the `exp` of a token may lie, in seconds.
         max_token_life_s: u64 = token::LIFE_SECONDS_MAX_DEFAULT;
     }
-    /// What one client may use. `welcome` tells clients the first five.
+    /// What one client may use. `welcome` tells clients the first six.
     limits: Limits {
         /// Longest WebSocket message, and longest HTTP body, in bytes; past it close 1009, or HTTP 413.
         max_frame_bytes: usize = limits::MESSAGE_BYTES_DEFAULT;
@@ -69,6 +69,8 @@ settings! {
         send_per_s: u32 = limits::SEND_PER_SECOND_DEFAULT;
         /// Sends in a burst above that rate.
         send_burst: u32 = limits::SEND_BURST_DEFAULT;
+        /// How long a `client_msg_id` is sure to be known, in seconds; older ones may be forgotten.
+        dedup_window_s: u64 = limits::DEDUPLICATION_SECONDS;
         /// Bytes of messages received in part that all connections of one core may hold.
         partial_bytes: usize = ringway_gateway::connection::limits::PARTIAL_BYTES_DEFAULT;
         /// Connections from one address (one /64 of IPv6); past it they are closed at the accept.
@@ -195,6 +197,8 @@ impl Settings {
         );
         rule(limits.send_per_s >= 1, "limits.send_per_s", "must be at least 1");
         rule(limits.send_burst >= 1, "limits.send_burst", "must be at least 1");
+        let window = 60..=366 * 86_400;
+        rule(window.contains(&limits.dedup_window_s), "limits.dedup_window_s", "must be 60 to 31622400");
         rule(
             limits.partial_bytes >= limits.max_frame_bytes,
             "limits.partial_bytes",

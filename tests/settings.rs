@@ -3,7 +3,8 @@
 
 mod support;
 
-use support::{run_in, run_with};
+use serde_json::json;
+use support::{Client, Server, run_in, run_with};
 
 fn folder_with(settings: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -88,6 +89,7 @@ fn rules_between_settings_are_checked_before_anything_is_opened() {
         (&["--auth.issuer", "https://id.example"], "set auth.jwks_file or auth.jwks_url"),
         (&["--auth.jwks_url", "http://id.example/keys"], "must be an https:// URL"),
         (&["--limits.max_queue_bytes", "1000"], "must hold two pages"),
+        (&["--limits.dedup_window_s", "59"], "limits.dedup_window_s must be 60 to 31622400"),
         (&["--gateway.allowed_origins", "chat.example"], "takes origins as browsers send them"),
     ] {
         let refused = run_in(folder.path(), &[&["check"], flags].concat());
@@ -128,4 +130,11 @@ fn help_lists_every_setting_with_its_default_and_the_exit_codes() {
     }
     assert!(help.stdout.contains("Exit codes:"), "{}", help.stdout);
     assert!(help.stdout.contains("RINGWAY__SECTION__KEY"), "{}", help.stdout);
+}
+
+#[test]
+fn the_window_of_idempotency_is_told_in_welcome() {
+    let server = Server::start(&["--limits.dedup_window_s", "3600"]);
+    let welcome = Client::open(server.ws()).hello(&server.token("alice"));
+    assert_eq!(welcome["limits"]["dedup_window_s"], json!(3600), "{welcome}");
 }

@@ -35,6 +35,8 @@ pub struct ConnectionSettings {
     pub sends_per_second: u32,
     /// `limits.send_burst`: sends at once after a rest.
     pub send_burst: u32,
+    /// `limits.dedup_window_s`: how long a `client_msg_id` is known for sure; told, and the router's to keep.
+    pub dedup_window_seconds: u64,
     /// `limits.partial_bytes`: bytes of messages received in part, all connections of one core together.
     pub partial_bytes_max: usize,
     /// `gateway.allowed_origins`: the exact values of `Origin` that may upgrade; `None` allows every one. A request
@@ -54,6 +56,7 @@ impl Default for ConnectionSettings {
             queue_bytes_max: limits::QUEUE_BYTES_DEFAULT,
             sends_per_second: limits::SEND_PER_SECOND_DEFAULT,
             send_burst: limits::SEND_BURST_DEFAULT,
+            dedup_window_seconds: limits::DEDUPLICATION_SECONDS,
             partial_bytes_max: PARTIAL_BYTES_DEFAULT,
             origins: None,
             echo: false,

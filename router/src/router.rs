@@ -200,6 +200,7 @@ fn worker_settings(settings: &RouterSettings, number: usize) -> WorkerSettings {
         members_max: share(settings.members_loaded_max),
         keys_max: share(settings.dedup_keys_max),
         conversation_keys_max: CONVERSATION_KEYS_MAX,
+        dedup_window_seconds: settings.dedup_window_seconds,
         conversation_inflight_max: settings.conversation_inflight_max,
         inflight_max: share(settings.inflight_max).max(2),
         inflight_bytes_max: share(settings.inflight_bytes_max),

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use ringway_protocol::limits::CONNECTIONS_PER_USER_DEFAULT;
+use ringway_protocol::limits::{CONNECTIONS_PER_USER_DEFAULT, DEDUPLICATION_SECONDS};
 
 /// Most workers: their number has 7 bits in a Snowflake.
 pub const WORKERS_MAX: usize = 128;
@@ -29,6 +29,9 @@ pub struct RouterSettings {
     pub members_loaded_max: usize,
     /// Idempotency keys kept in memory by all workers together; others are read in the store.
     pub dedup_keys_max: usize,
+    /// How long an idempotency key is known for sure, in seconds: what clients are told. The router looks
+    /// back twice as far.
+    pub dedup_window_seconds: u64,
     /// Sends and changes of one conversation that may wait or be on their way to the store.
     pub conversation_inflight_max: usize,
     /// Entries of all workers together that may wait for the store. Past it sends are refused.
@@ -57,6 +60,7 @@ impl Default for RouterSettings {
             conversations_loaded_max: 100_000,
             members_loaded_max: 2_000_000,
             dedup_keys_max: 1_000_000,
+            dedup_window_seconds: DEDUPLICATION_SECONDS,
             conversation_inflight_max: 4_096,
             inflight_max: 16_384,
             inflight_bytes_max: 64 * 1024 * 1024,
@@ -105,6 +109,8 @@ impl RouterSettings {
         range("region", usize::from(self.region), 0, 7, "0 to 7")?;
         range("connections_per_user", self.connections_per_user as usize, 1, usize::MAX, "1 or more")?;
         range("conversations_loaded_max", self.conversations_loaded_max, 1, usize::MAX, "1 or more")?;
+        let window = self.dedup_window_seconds as usize;
+        range("dedup_window_seconds", window, 60, usize::MAX, "60 or more")?;
         range("conversation_inflight_max", self.conversation_inflight_max, 1, usize::MAX, "1 or more")?;
         range("inflight_max", self.inflight_max, 2, usize::MAX, "2 or more")?;
         range("inflight_bytes_max", self.inflight_bytes_max, 1 << 20, usize::MAX, "1 MiB or more")?;

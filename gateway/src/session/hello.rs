@@ -6,7 +6,7 @@
 
 use ringway_protocol::client::{ErrorCode, Hello, Limits, ServerFrame, Welcome};
 use ringway_protocol::ids::{Position, SessionId};
-use ringway_protocol::limits::{DEDUPLICATION_SECONDS, HEARTBEAT_MILLISECONDS, HELLO_MILLISECONDS};
+use ringway_protocol::limits::{HEARTBEAT_MILLISECONDS, HELLO_MILLISECONDS};
 use ringway_protocol::token::Claims;
 use ringway_protocol::trunk::{Operation, ToRouter};
 use ringway_protocol::user::{DeviceId, UserId};
@@ -289,7 +289,7 @@ impl Session {
                 max_queue_bytes: settings.queue_bytes_max as u64,
                 send_per_s: settings.sends_per_second,
                 send_burst: settings.send_burst,
-                dedup_window_s: DEDUPLICATION_SECONDS,
+                dedup_window_s: settings.dedup_window_seconds,
             },
         };
         self.queue(exchange, &ServerFrame::Welcome(Box::new(welcome)));

@@ -1,18 +1,20 @@
 //! The idempotency keys of one conversation that are in memory, and since when they are complete.
 //!
-//! A key found here was used. A key not found is new only if every key of the last
-//! [`HORIZON_MILLISECONDS`] is here; else one point read in the store tells (`send.rs`). The key of an
+//! A key found here was used. A key not found is new only if every key of the horizon, [`horizon`], is
+//! here; else one point read in the store tells (`send.rs`). The key of an
 //! entry that is not durable yet is never forgotten: the store could not tell of it.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use ringway_protocol::ids::{Seq, Timestamp};
-use ringway_protocol::limits::DEDUPLICATION_SECONDS;
 use ringway_protocol::user::{ClientMessageId, UserId};
 use ringway_store_writer::store::SendRow;
 
-/// Twice the time that clients are promised: a clock that steps forward must not make a key look old.
-const HORIZON_MILLISECONDS: u64 = 2 * 1000 * DEDUPLICATION_SECONDS;
+/// How far back keys count, in milliseconds: twice the window that clients are promised, since a clock that
+/// steps forward must not make a key look old.
+pub(crate) fn horizon(window_seconds: u64) -> u64 {
+    window_seconds.saturating_mul(2 * 1000)
+}
 
 /// Keys of one conversation.
 #[derive(Debug, Default)]
@@ -54,9 +56,9 @@ impl Deduplication {
         }
     }
 
-    /// Whether a key that is not here was surely not used within the horizon.
-    pub(crate) fn is_complete(&self, now: Timestamp) -> bool {
-        self.since.0 == 0 || self.since.0 <= now.0.saturating_sub(HORIZON_MILLISECONDS)
+    /// Whether a key that is not here was surely not used within the last `horizon` milliseconds.
+    pub(crate) fn is_complete(&self, now: Timestamp, horizon: u64) -> bool {
+        self.since.0 == 0 || self.since.0 <= now.0.saturating_sub(horizon)
     }
 
     /// The highest seq whose key was forgotten: a read that began when this entry was not durable may
@@ -105,14 +107,17 @@ mod tests {
             server_ts: Timestamp(100 * seq),
             body_hash: 0,
         };
+        let day = horizon(86_400);
         let mut keys = Deduplication::default();
         keys.insert(user.clone(), id("a"), row(1));
         keys.insert(user.clone(), id("b"), row(2));
-        assert!(keys.is_complete(Timestamp(200)));
+        assert!(keys.is_complete(Timestamp(200), day));
         assert!(keys.forget_oldest(Seq(1)));
         assert!(!keys.forget_oldest(Seq(1)), "the entry of b is not durable");
-        assert!(!keys.is_complete(Timestamp(200)));
-        assert!(keys.is_complete(Timestamp(101 + HORIZON_MILLISECONDS)));
+        assert!(!keys.is_complete(Timestamp(200), day));
+        assert!(!keys.is_complete(Timestamp(100 + day), day));
+        assert!(keys.is_complete(Timestamp(101 + day), day));
+        assert!(keys.is_complete(Timestamp(101 + horizon(60)), horizon(60)), "a shorter window knows sooner");
         assert_eq!(keys.forgotten(), Seq(1));
         assert_eq!(keys.get(&user, &id("a")), None);
         assert!(keys.get(&user, &id("b")).is_some());

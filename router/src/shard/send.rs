@@ -130,7 +130,7 @@ impl Conversation {
 
     /// Whether memory tells if a key was used.
     fn knows(&self, shared: &Shared, sender: &UserId, id: &ClientMessageId) -> bool {
-        self.keys.is_complete(shared.now.wall) || self.keys.get(sender, id).is_some()
+        self.keys.is_complete(shared.now.wall, shared.keys_horizon) || self.keys.get(sender, id).is_some()
     }
 
     fn needs_read(
@@ -144,7 +144,7 @@ impl Conversation {
             return ReadState::Answered(Some(row));
         }
         match read {
-            None if self.keys.is_complete(shared.now.wall) => ReadState::Answered(None),
+            None if self.keys.is_complete(shared.now.wall, shared.keys_horizon) => ReadState::Answered(None),
             None => ReadState::Ask,
             Some(KeyRead { answer: None, .. }) => ReadState::Open,
             // A key that was in memory when the read began, not durable then, and forgotten since.

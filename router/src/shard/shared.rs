@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) unknown_in: Option<Epoch>,
     pub(crate) conversation_inflight_max: usize,
     pub(crate) conversation_keys_max: usize,
+    /// How far back an idempotency key counts, in milliseconds.
+    pub(crate) keys_horizon: u64,
 }
 
 impl Shared {

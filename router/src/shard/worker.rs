@@ -17,6 +17,7 @@ use ringway_protocol::user::UserId;
 use ringway_store_writer::store::{self, Answer, Query, Status, StoreError};
 
 use super::conversation::{Conversation, Pending, Weight};
+use super::deduplication;
 use super::directory::Directory;
 use super::event::{Action, Caller, Event, FlushId, Forward, Moment, QueryId, Task};
 use super::fan_out::FanOut;
@@ -54,6 +55,8 @@ pub struct WorkerSettings {
     /// Idempotency keys of one conversation: a conversation with more sends than this within the horizon
     /// pays a point read for each new one, and its memory stays bounded.
     pub conversation_keys_max: usize,
+    /// How long an idempotency key is known for sure, in seconds.
+    pub dedup_window_seconds: u64,
     /// Tasks of one conversation that wait or are on their way to the store.
     pub conversation_inflight_max: usize,
     /// Entries that wait for the store.
@@ -119,6 +122,7 @@ impl Worker {
             unknown_in: None,
             conversation_inflight_max: settings.conversation_inflight_max,
             conversation_keys_max: settings.conversation_keys_max,
+            keys_horizon: deduplication::horizon(settings.dedup_window_seconds),
         };
         Self {
             conversations: HashMap::with_hasher(SeededState(settings.seed)),

@@ -72,6 +72,7 @@ pub(crate) fn settings() -> WorkerSettings {
         members_max: 10_000,
         keys_max: 1_000,
         conversation_keys_max: 1_000,
+        dedup_window_seconds: 86_400,
         conversation_inflight_max: 100,
         inflight_max: 100,
         inflight_bytes_max: 1 << 20,

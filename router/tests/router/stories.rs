@@ -116,6 +116,26 @@ fn a_key_that_may_be_older_than_memory_is_read_and_sends_keep_their_order_meanwh
 }
 
 #[test]
+fn a_new_key_is_read_until_twice_the_window_has_passed_since_one_was_forgotten() {
+    let mut stage =
+        Stage::new(WorkerSettings { conversation_keys_max: 1, dedup_window_seconds: 60, ..settings() });
+    let group = stage.group(&["alice"]);
+    for id in ["p", "q"] {
+        stage.send(1, "alice", group, id, id);
+        stage.settle();
+    }
+    stage.now.wall.0 += 119_000;
+    stage.send(1, "alice", group, "x", "x");
+    assert_eq!(stage.calls.len(), 1, "p was forgotten within the horizon: x may have been as well");
+    stage.settle();
+    stage.now.wall.0 += 121_000;
+    let late = stage.send(1, "alice", group, "y", "y");
+    assert!(!stage.calls.iter().any(|call| matches!(call, Call::Query(..))), "nothing to ask the store");
+    stage.settle();
+    assert_eq!(stage.acked(late), Some(5));
+}
+
+#[test]
 fn who_is_no_member_learns_nothing() {
     let mut stage = Stage::new(settings());
     let group = stage.group(&["alice"]);

@@ -183,6 +183,7 @@ impl World {
             members_max: 12,
             keys_max: 12,
             conversation_keys_max: random.within(1, 10) as usize,
+            dedup_window_seconds: 86_400,
             conversation_inflight_max: random.within(4, 40) as usize,
             inflight_max: random.within(8, 60) as usize,
             queries_max: random.within(10, 60) as usize,
