@@ -25,13 +25,19 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` gives something.
 #[track_caller]
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    wait_for_within(PATIENCE, what, condition)
+}
+
+/// The same with another patience, for what the protocol itself lets last longer.
+#[track_caller]
+pub fn wait_for_within<T>(patience: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        assert!(Instant::now() < deadline, "waited {patience:?} for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
