@@ -5,6 +5,7 @@
 //! `bench/rows.ndjson`, and a row that still stands is not run again (`rows.rs`).
 #![forbid(unsafe_code)]
 
+mod abuse;
 mod browser;
 mod crashes;
 mod fuzz;
@@ -52,6 +53,8 @@ enum Verb {
     /// Builds with a planted bug must fail: without the fsync the power cuts, with deduplication from
     /// memory alone the kills. This is a test of the checker.
     Planted(rows::Rerun),
+    /// A steady load beside each kind of bad client: what others notice of it, and the server's memory.
+    Abuse(abuse::Abuse),
     /// Each fuzz target for some minutes.
     Fuzz(fuzz::Fuzz),
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Verb::PowerCuts(crashes) => crashes::power_cuts(&crashes),
         Verb::DiskFaults(crashes) => crashes::disk_faults(&crashes),
         Verb::Planted(rerun) => planted::run(&rerun),
+        Verb::Abuse(abuse) => abuse::run(&abuse),
         Verb::Fuzz(fuzz) => fuzz::run(&fuzz),
     };
     match outcome {
