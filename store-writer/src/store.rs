@@ -216,7 +216,7 @@ pub struct Conversation {
     pub kind: ConversationKind,
     /// A group's name.
     pub name: String,
-    /// Present members.
+    /// Present members in the order of joining; those who joined together in the order of their ids.
     pub members: Vec<(UserId, Role)>,
     /// Closed: no further entry.
     pub deleted: bool,

@@ -155,7 +155,7 @@ impl Model {
         Some(Conversation {
             kind: ConversationKind::Group,
             name: conversation.name.clone(),
-            members: conversation.present(),
+            members: conversation.by_joining(),
             deleted: conversation.deleted,
             last_seq: last.seq,
             last_message: last.message,
@@ -235,6 +235,13 @@ impl Model {
 }
 
 impl ModelConversation {
+    /// The present members in the order of joining, then of their ids.
+    fn by_joining(&self) -> Vec<(UserId, Role)> {
+        let mut present = self.present();
+        present.sort_by_key(|(user, _)| self.members[user].stays.last().map(|(joined, _)| *joined));
+        present
+    }
+
     fn present(&self) -> Vec<(UserId, Role)> {
         let present = self.members.iter().filter(|(_, member)| member.is_present());
         present.map(|(user, member)| (user.clone(), member.role.unwrap())).collect()

@@ -4,7 +4,7 @@
 //! each entry is shown to the members *as of that entry*.
 //!
 //! A group has one owner, its creator. When the owner leaves, the member who has been in longest is the
-//! owner from then on. No log entry says so, because none is needed: the log says who joined when.
+//! owner from then on; of several who joined together, the first by id. No log entry says so, because none is needed: the log says who joined when.
 
 use std::collections::BTreeMap;
 
@@ -26,8 +26,14 @@ struct Membership {
 }
 
 impl Members {
-    /// From a list in the order of joining.
-    pub(crate) fn new(list: &[(UserId, Role)]) -> Self {
+    /// The first members of a conversation, who joined together.
+    pub(crate) fn found(list: &[(UserId, Role)]) -> Self {
+        let by_user = list.iter().map(|(user, role)| (user.clone(), Membership { role: *role, joined: 0 }));
+        Self { by_user: by_user.collect(), joins: 0 }
+    }
+
+    /// As the store has them: in the order of joining, those who joined together by id.
+    pub(crate) fn load(list: &[(UserId, Role)]) -> Self {
         let mut members = Self::default();
         for (user, role) in list {
             members.insert(user.clone(), *role);
@@ -88,19 +94,22 @@ mod tests {
 
     #[test]
     fn ownership_passes_to_the_member_who_was_in_longest() {
-        let mut members = Members::new(&[
+        let mut members = Members::found(&[
             (user("zoe"), Role::Owner),
             (user("mia"), Role::Member),
             (user("adam"), Role::Admin),
         ]);
+        members.insert(user("aaron"), Role::Member);
         members.remove(&user("zoe"));
-        assert_eq!(members.role(&user("mia")), Some(Role::Owner));
-        assert_eq!(members.role(&user("adam")), Some(Role::Admin));
+        assert_eq!(members.role(&user("adam")), Some(Role::Owner), "the first by id of those who came first");
+        assert_eq!(members.role(&user("mia")), Some(Role::Member));
         members.insert(user("zoe"), Role::Member);
+        members.remove(&user("adam"));
+        assert_eq!(members.role(&user("mia")), Some(Role::Owner));
         members.remove(&user("mia"));
-        assert_eq!(members.role(&user("adam")), Some(Role::Owner));
-        let reloaded = Members::new(&[(user("adam"), Role::Admin), (user("zoe"), Role::Member)]);
-        assert_eq!(reloaded.role(&user("adam")), Some(Role::Owner));
+        assert_eq!(members.role(&user("aaron")), Some(Role::Owner));
+        let reloaded = Members::load(&[(user("aaron"), Role::Member), (user("zoe"), Role::Member)]);
+        assert_eq!(reloaded.role(&user("aaron")), Some(Role::Owner));
         assert_eq!(reloaded.role(&user("zoe")), Some(Role::Member));
     }
 }

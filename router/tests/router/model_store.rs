@@ -38,7 +38,10 @@ impl Log {
         let mut members: Vec<(UserId, Role)> = Vec::new();
         for (append, _) in self.entries.iter().take(seq.0 as usize) {
             match &append.index {
-                Some(IndexChange::Created { members: first, .. }) => members.clone_from(first),
+                Some(IndexChange::Created { members: first, .. }) => {
+                    members.clone_from(first);
+                    members.sort_by(|(one, _), (other, _)| one.cmp(other));
+                }
                 Some(IndexChange::MemberAdded { user, role }) => {
                     assert!(members.iter().all(|(member, _)| member != user), "{user:?} is added twice");
                     members.push((user.clone(), *role));

@@ -136,6 +136,32 @@ fn a_new_key_is_read_until_twice_the_window_has_passed_since_one_was_forgotten()
 }
 
 #[test]
+fn a_read_that_began_before_its_key_was_durable_is_not_believed_once_the_key_is_forgotten() {
+    let mut stage = Stage::new(WorkerSettings { conversation_keys_max: 1, ..settings() });
+    let group = stage.group(&["alice"]);
+    for id in ["p", "q"] {
+        stage.send(1, "alice", group, id, id);
+        stage.settle();
+    }
+    // p is forgotten, so every new key is read.
+    let first = stage.send(1, "alice", group, "x", "x");
+    stage.send(1, "alice", group, "y", "y");
+    stage.send(1, "alice", group, "z", "z");
+    let retry = stage.send(2, "alice", group, "x", "x");
+    assert_eq!(stage.calls.len(), 4);
+    stage.calls.rotate_right(1);
+    stage.answer_next(); // the retry's read: x is not there yet
+    stage.answer_next();
+    stage.answer_next(); // x and y have their place, z waits
+    let z = stage.calls.pop_front();
+    stage.settle(); // x and y are durable, and x is forgotten
+    assert_eq!((stage.acked(first), stage.answer_of(retry)), (Some(4), None));
+    stage.calls.extend(z);
+    stage.settle();
+    assert_eq!(stage.acked(retry), Some(4));
+}
+
+#[test]
 fn who_is_no_member_learns_nothing() {
     let mut stage = Stage::new(settings());
     let group = stage.group(&["alice"]);
@@ -292,6 +318,25 @@ fn roles_decide_who_changes_what() {
     assert_eq!(stage.answer_of(heir), Some(Ok(Outcome::Changed { seq: Some(Seq(4)) })));
     assert_eq!(stage.answer_of(delete), Some(Ok(Outcome::Changed { seq: Some(Seq(5)) })));
     assert!(matches!(stage.answer_of(late), Some(Err(Refusal::Invalid(_)))));
+}
+
+#[test]
+fn the_heir_of_a_group_is_the_same_after_a_reload() {
+    for reload in [false, true] {
+        let mut stage = Stage::new(WorkerSettings { conversations_max: 1, ..settings() });
+        let group = stage.group(&["owner", "zoe", "mia"]);
+        stage.add("owner", group, "adam", Role::Admin);
+        stage.remove("owner", group, "owner");
+        stage.settle();
+        if reload {
+            stage.group(&["other"]);
+        }
+        let heir = stage.ask(99, "mia", Operation::Rename { conversation: group, name: "x".to_owned() });
+        let other = stage.ask(99, "adam", Operation::Rename { conversation: group, name: "y".to_owned() });
+        stage.settle();
+        assert!(matches!(stage.answer_of(heir), Some(Ok(Outcome::Changed { seq: Some(_) }))));
+        assert_eq!(stage.answer_of(other), Some(Err(Refusal::Forbidden)));
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn load(view: &View, conversation: ConversationId) -> Rows<Option<Conversation>>
     let (recent, recent_since) = recent_sends(view, conversation)?;
     Ok(Some(Conversation {
         kind: row.kind,
-        members: members(view, conversation, usize::MAX)?,
+        members: members_by_joining(view, conversation)?,
         name: row.name,
         deleted: row.deleted,
         last_seq: head.seq,
@@ -247,6 +247,22 @@ fn summary(
 
 /// Present members, in the order of their ids.
 fn members(view: &View, conversation: ConversationId, most: usize) -> Rows<Vec<(UserId, Role)>> {
+    let members = present_members(view, conversation, most)?;
+    Ok(members.into_iter().map(|(_, member)| member).collect())
+}
+
+/// All present members in the order of joining; those who joined together in the order of their ids.
+fn members_by_joining(view: &View, conversation: ConversationId) -> Rows<Vec<(UserId, Role)>> {
+    let mut members = present_members(view, conversation, usize::MAX)?;
+    members.sort_by_key(|(joined, _)| *joined);
+    Ok(members.into_iter().map(|(_, member)| member).collect())
+}
+
+/// When a member joined, and who it is.
+type Joined = (Option<Seq>, (UserId, Role));
+
+/// Present members in the order of their ids, with when they joined; at most so many.
+fn present_members(view: &View, conversation: ConversationId, most: usize) -> Rows<Vec<Joined>> {
     let mut members = Vec::new();
     for row in view.prefix(Table::Members, &rows::conversation_key(conversation)) {
         if members.len() == most {
@@ -255,7 +271,8 @@ fn members(view: &View, conversation: ConversationId, most: usize) -> Rows<Vec<(
         let (key, value) = row.into_inner().map_err(|error| read_error(&error))?;
         let member = MemberRow::decode(&value)?;
         if member.is_present() {
-            members.push((rows::member_key_user(&key)?, member.role));
+            let joined = member.stays.last().map(|stay| stay.joined);
+            members.push((joined, (rows::member_key_user(&key)?, member.role)));
         }
     }
     Ok(members)

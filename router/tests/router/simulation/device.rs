@@ -110,11 +110,7 @@ impl World {
             70..=71 => self.rename_or_delete(device),
             72..=79 => self.drop_connection(device),
             80..=83 => self.end_a_sync(device),
-            84 => {
-                if self.random.chance(250) {
-                    self.crash();
-                }
-            }
+            84 if self.random.chance(250) => self.crash(),
             _ => {}
         }
     }
