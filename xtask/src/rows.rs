@@ -78,11 +78,8 @@ pub(crate) fn row(
 
 fn stands(name: &str, measured: &[&str]) -> Result<bool, Failure> {
     let Ok(text) = std::fs::read_to_string(path()) else { return Ok(false) };
-    let last = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Row>(line).ok())
-        .filter(|row| row.row == name)
-        .next_back();
+    let last =
+        text.lines().filter_map(|line| serde_json::from_str::<Row>(line).ok()).rfind(|row| row.row == name);
     let Some(row) = last.filter(|row| row.passed && !row.commit.ends_with('+')) else { return Ok(false) };
     let mut diff = Command::new("git");
     diff.args(["diff", "--quiet", &row.commit, "--"]).args(measured).current_dir(root());

@@ -26,7 +26,6 @@ pub(crate) struct RunFile {
     pub(crate) pid: u32,
     pub(crate) wss: Option<String>,
     pub(crate) ws: Option<String>,
-    pub(crate) admin: String,
 }
 
 /// How a server is started, again and again on the same ports and folder.
