@@ -63,7 +63,7 @@ pub const GAPS_MAX: usize = 64;
 /// for everything: most often all clients of a core get one.
 pub const GAP_SPREAD_MILLISECONDS: u64 = 3_000;
 
-/// `sync` requests that may wait behind the one in work.
+/// `sync` requests of one socket, the one in work among them (protocol section 6).
 pub const SYNCS_MAX: usize = 8;
 
 /// How long before the end of its token a client is told, in milliseconds (protocol section 1).
