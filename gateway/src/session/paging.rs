@@ -37,6 +37,9 @@ pub(super) struct Paging {
     pub(super) retry_at: Tick,
     /// Bytes of pages that were queued since the queue was last down to a quarter.
     pub(super) queued_bytes: usize,
+    /// While there are `sync`s: the cursor's position when the first of them came. A live entry that is
+    /// held back for a page is above it.
+    pub(super) held: Option<Position>,
 }
 
 /// One `sync`.
@@ -80,6 +83,7 @@ impl Default for Paging {
             heads: None,
             retry_at: Tick(u64::MAX),
             queued_bytes: 0,
+            held: None,
         }
     }
 }
@@ -110,6 +114,7 @@ impl Session {
         if !self.allow_other(exchange)? {
             return Ok(());
         }
+        let position = self.cursor_position(exchange.context);
         let paging = self.paging.get_or_insert_default();
         let waiting = paging.conversations() + sync.last_seen.len();
         if paging.syncs.len() >= SYNCS_MAX || waiting > SYNC_CONVERSATIONS_MAX {
@@ -119,6 +124,8 @@ impl Session {
         todo.reverse();
         let limit = sync.limit.unwrap_or(SYNC_ENTRIES_MAX).max(1);
         paging.syncs.push_back(SyncJob { todo, limit, left: SYNC_ENTRIES_MAX, active: None });
+        // A position that counts what a page has yet to bring would leave it out of the next heads.
+        paging.held.get_or_insert(position);
         self.go_on_paging(exchange);
         Ok(())
     }
@@ -246,12 +253,13 @@ impl Session {
         let Some(job) = self.job_in_work() else { return };
         let Some(active) = &mut job.active else { return };
         let count = items.len() as u32;
-        job.left = job.left.saturating_sub(count);
+        // An empty page with more behind it: an entry came live while it was read, and the next page has
+        // it. It costs the sync one entry, so that nothing is asked for for ever.
+        job.left = job.left.saturating_sub(if more { count.max(1) } else { count });
         active.left = active.left.saturating_sub(count).min(job.left);
         active.after = items.last().map_or(after, |item| item.placement().seq);
         let reached = active.after;
-        // An empty page with more behind it would be asked for for ever.
-        let is_cut = more && (active.left == 0 || count == 0);
+        let is_cut = more && active.left == 0;
         if !more || is_cut {
             job.active = None;
         }
@@ -313,9 +321,12 @@ impl Session {
         self.tell(exchange, worker, user, Operation::SyncEnd { conversation });
     }
 
-    fn queue_incomplete(&self, exchange: &mut Exchange<'_>, conversation: ConversationId, after: Seq) {
+    /// Says from where a conversation is incomplete, and keeps the cursor back until it is not.
+    fn queue_incomplete(&mut self, exchange: &mut Exchange<'_>, conversation: ConversationId, after: Seq) {
+        self.gaps_from_here(exchange.context).incomplete(conversation);
         let gap = Gap { conversation: Some(conversation), after_seq: Some(after), after_ms: None };
         self.queue_gap(exchange, gap);
+        self.tell_gaps(exchange);
     }
 
     pub(super) fn handle_heads(&mut self, exchange: &mut Exchange<'_>, outcome: Result<Outcome, Refusal>) {
@@ -379,6 +390,9 @@ fn next(paging: &mut Paging) -> Next {
     if job.active.is_none() {
         let Some((conversation, after)) = job.todo.pop() else {
             paging.syncs.pop_front();
+            if paging.syncs.is_empty() {
+                paging.held = None;
+            }
             return Next::Done;
         };
         if job.left == 0 {

@@ -683,6 +683,45 @@ fn a_sync_that_is_cut_short_says_from_where() {
 }
 
 #[test]
+fn an_empty_page_with_more_behind_it_is_asked_for_again() {
+    let mut gateway = Setup::default().start();
+    let mut socket = gateway.login("alice", "phone");
+    socket.send(&mut gateway, &sync(&[(7, 4)], Some(1)));
+    let ask = Operation::SyncPage { conversation: ConversationId(7), after: Seq(4), limit: 1 };
+    // An entry came live while the page was read, and is held back.
+    let (request, operation) = gateway.script.request();
+    assert_eq!(operation, ask);
+    socket.reply(&mut gateway, request, Ok(page(7, [], true)));
+    assert!(!socket.connection.has_output(), "nothing to tell: no gap, no page");
+    let (request, operation) = gateway.script.request();
+    assert_eq!(operation, ask, "the client's limit is untouched");
+    socket.reply(&mut gateway, request, Ok(page(7, [5], false)));
+    let frames = socket.frames(&mut gateway);
+    assert!(
+        matches!(&frames[..], [ServerFrame::Messages(page), ServerFrame::SyncDone] if page.items.len() == 1),
+        "{frames:?}"
+    );
+}
+
+#[test]
+fn a_worker_that_has_only_empty_pages_ends_a_sync_with_a_gap() {
+    let mut gateway = Setup::default().start();
+    let mut socket = gateway.login("alice", "phone");
+    socket.send(&mut gateway, &sync(&[(7, 4)], None));
+    for _ in 0..10_000 {
+        let (request, operation) = gateway.script.request();
+        assert!(matches!(operation, Operation::SyncPage { .. }), "{operation:?}");
+        socket.reply(&mut gateway, request, Ok(page(7, [], true)));
+    }
+    assert!(matches!(gateway.script.request().1, Operation::SyncEnd { .. }));
+    let frames = socket.frames(&mut gateway);
+    let [ServerFrame::Messages(_), ServerFrame::Gap(gap), ServerFrame::SyncDone] = &frames[..] else {
+        panic!("{frames:?}");
+    };
+    assert_eq!(gap.after_seq, Some(Seq(4)));
+}
+
+#[test]
 fn ten_thousand_entries_end_a_sync_and_the_rest_is_named() {
     let mut gateway = Setup::default().start();
     let mut socket = gateway.login("alice", "phone");
@@ -724,6 +763,55 @@ fn a_page_that_does_not_come_is_a_gap_and_the_sync_ends() {
     assert!(matches!(gateway.script.request().1, Operation::SyncEnd { .. }));
     socket.reply(&mut gateway, request, Ok(page(7, 5..=9, false)));
     assert!(!socket.connection.has_output(), "too late: the gap brings it");
+}
+
+/// The cursor of a pong, with the store at this position everywhere.
+fn cursor_at(gateway: &mut Gateway, socket: &mut Socket, position: u64) -> String {
+    for worker in 0..3 {
+        gateway.context.handle_watermark(worker, Position(position));
+    }
+    socket.send(gateway, &ClientFrame::Ping { nonce: None });
+    match socket.frames(gateway).pop() {
+        Some(ServerFrame::Pong(pong)) => pong.resume,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn while_a_sync_holds_live_entries_back_the_cursor_does_not_count_them() {
+    let mut gateway = Setup::default().start();
+    let mut socket = gateway.login("alice", "phone");
+    let before = cursor_at(&mut gateway, &mut socket, 5);
+    socket.send(&mut gateway, &sync(&[(7, 4)], None));
+    let (request, _) = gateway.script.request();
+    // Entry 9 is stored at position 6; its worker holds it back from this socket until a page brings it.
+    assert_eq!(cursor_at(&mut gateway, &mut socket, 6), before);
+    socket.reply(&mut gateway, request, Ok(page(7, 5..=8, true)));
+    let (request, _) = gateway.script.request();
+    assert_eq!(cursor_at(&mut gateway, &mut socket, 6), before, "the next heads must name 7");
+    socket.reply(&mut gateway, request, Ok(page(7, 9..=9, false)));
+    assert_ne!(cursor_at(&mut gateway, &mut socket, 6), before, "all of it was queued");
+}
+
+#[test]
+fn a_sync_that_does_not_bring_all_keeps_the_cursor_back_until_one_does() {
+    let mut gateway = Setup::default().start();
+    let mut socket = gateway.login("alice", "phone");
+    let before = cursor_at(&mut gateway, &mut socket, 5);
+    for (id, outcome) in [(7, Err(Refusal::Unavailable)), (8, Ok(page(8, 1..=2, true)))] {
+        socket.send(&mut gateway, &sync(&[(id, 0)], Some(2)));
+        let (request, _) = gateway.script.request();
+        socket.reply(&mut gateway, request, outcome);
+        gateway.script.take();
+    }
+    assert_eq!(cursor_at(&mut gateway, &mut socket, 6), before, "it was told of two gaps");
+    for (id, after) in [(7, 0), (8, 2)] {
+        assert_eq!(cursor_at(&mut gateway, &mut socket, 6), before);
+        socket.send(&mut gateway, &sync(&[(id, after)], None));
+        let (request, _) = gateway.script.request();
+        socket.reply(&mut gateway, request, Ok(page(id, after + 1..=9, false)));
+    }
+    assert_ne!(cursor_at(&mut gateway, &mut socket, 6), before);
 }
 
 #[test]
