@@ -339,6 +339,7 @@ impl Paging {
         });
         put_tick(out, self.retry_at, now);
         out.put_u64_le(self.queued_bytes as u64);
+        put_option(out, self.held, |out, position| out.put_u64_le(position.0));
     }
 
     fn thaw(cursor: &mut ByteCursor<'_>, now: Tick) -> Thawed<Self> {
@@ -361,6 +362,7 @@ impl Paging {
             })?,
             retry_at: take_tick(cursor, now)?,
             queued_bytes: usize::try_from(cursor.u64()?).map_err(|_| ThawError::Damaged("a size"))?,
+            held: take_option(cursor, |cursor| Ok(Position(cursor.u64()?)))?,
         })
     }
 }

@@ -53,6 +53,18 @@ impl Gaps {
         }
     }
 
+    /// The client is being told that it does not have all of a conversation.
+    pub(super) fn incomplete(&mut self, conversation: ConversationId) {
+        if self.everything == Everything::Noted || self.told.contains(&conversation) {
+            return;
+        }
+        if self.noted.len() + self.told.len() >= GAPS_MAX {
+            self.note_everything();
+        } else {
+            self.told.push(conversation);
+        }
+    }
+
     /// Anything may be missing.
     pub(super) fn note_everything(&mut self) {
         self.noted = Vec::new();

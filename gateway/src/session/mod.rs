@@ -440,8 +440,10 @@ impl Session {
 
     /// The position that the client may resume from: everything up to it was queued for it.
     fn cursor_position(&self, context: &Context) -> Position {
-        let held = self.gaps.as_ref().map(|gaps| gaps.held);
-        [held, self.resuming].into_iter().flatten().fold(context.resume_position(), Position::min)
+        let of_gaps = self.gaps.as_ref().map(|gaps| gaps.held);
+        let of_syncs = self.paging.as_ref().and_then(|paging| paging.held);
+        let held = [of_gaps, of_syncs, self.resuming];
+        held.into_iter().flatten().fold(context.resume_position(), Position::min)
     }
 
     fn cursor(&self, context: &Context) -> String {
@@ -454,7 +456,10 @@ impl Session {
     /// The gaps, begun now if there are none.
     fn gaps_from_here(&mut self, context: &Context) -> &mut Gaps {
         let held = self.cursor_position(context);
-        self.gaps.get_or_insert_with(|| Box::new(Gaps::new(held)))
+        let gaps = self.gaps.get_or_insert_with(|| Box::new(Gaps::new(held)));
+        // A sync may hold it back further than the gaps before did.
+        gaps.held = held;
+        gaps
     }
 
     /// Queues the gap frames that are due.
