@@ -17,6 +17,7 @@ use crate::buffers::{Buffers, GROUP};
 use crate::driver::{Driver, Operation, RawCompletion, RingError, Wait};
 use crate::enter::RingHandle;
 use crate::probe;
+use crate::restrictions;
 use crate::user_data::{Kind, Token, UserData};
 
 /// Sizes of one ring.
@@ -50,6 +51,8 @@ pub struct RingFeatures {
     pub registered_ring: bool,
     /// Completions are kept when their queue is full.
     pub no_drop: bool,
+    /// The kernel refuses every operation that this driver does not use.
+    pub restricted: bool,
     /// Completions that fit in the queue.
     pub completions: u32,
 }
@@ -108,10 +111,11 @@ impl KernelDriver {
     pub fn new(settings: KernelSettings) -> Result<Self, RingError> {
         let (ring, deferred) = build(settings)?;
         let handle = RingHandle::new(ring.as_raw_fd());
-        let features = RingFeatures {
+        let mut features = RingFeatures {
             deferred,
             registered_ring: handle.is_registered(),
             no_drop: ring.params().is_feature_nodrop(),
+            restricted: false,
             completions: ring.params().cq_entries(),
         };
         let submitter = ring.submitter();
@@ -126,6 +130,8 @@ impl KernelDriver {
         buffers.register(&submitter).map_err(|source| registration("a ring of provided buffers", source))?;
         // Only shutdowns go to the kernel's worker threads. Failing to bound them costs threads, no more.
         let _ = submitter.register_iowq_max_workers(&mut [1, 2]);
+        features.restricted = restrictions::register(&submitter);
+        restrictions::enable(&submitter).map_err(|source| registration("an enabled ring", source))?;
         Ok(Self {
             ring: Some(ring),
             handle,
@@ -378,7 +384,7 @@ fn build(settings: KernelSettings) -> Result<(IoUring, bool), RingError> {
     let mut last = None;
     for deferred in [true, false] {
         let mut builder = IoUring::builder();
-        builder.setup_cqsize(settings.completions).setup_submit_all();
+        builder.setup_cqsize(settings.completions).setup_submit_all().setup_r_disabled();
         if deferred {
             builder.setup_single_issuer().setup_defer_taskrun();
         } else {
@@ -468,5 +474,46 @@ impl Chunks {
         let index = std::mem::take(&mut self.of_slot[slot as usize]) - 1;
         self.free.push(index);
         chunk
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> KernelDriver {
+        let settings =
+            KernelSettings { slots: 8, submissions: 8, completions: 32, buffers: 8, buffer_bytes: 4_096 };
+        KernelDriver::new(settings).unwrap()
+    }
+
+    /// What the kernel answers to an entry that stands in the queue like the driver's own.
+    fn answer(driver: &mut KernelDriver, entry: squeue::Entry) -> i32 {
+        let user_data = UserData::new(Kind::Cancel, Token { slot: 0, generation: 1 });
+        driver.in_flight += 1;
+        driver.waiting.push_back(entry.user_data(user_data.bits()));
+        let mut completions = VecDeque::new();
+        let until = Instant::now() + Duration::from_secs(10);
+        while completions.is_empty() {
+            assert!(Instant::now() < until, "no answer");
+            driver.enter(Wait::AtMost(Duration::from_millis(100)), &mut completions).unwrap();
+        }
+        completions[0].result
+    }
+
+    #[test]
+    fn a_ring_does_nothing_but_what_the_driver_uses() {
+        let mut driver = small();
+        assert!(driver.features().restricted, "the kernel knows restrictions since Linux 5.10");
+        let path = c"/dev/null";
+        let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).build();
+        assert_eq!(answer(&mut driver, open), -libc::EACCES);
+        assert_eq!(answer(&mut driver, opcode::Nop::new().build()), -libc::EACCES);
+        // An operation of ours, with a flag that is not.
+        let close = || opcode::Close::new(Fixed(7)).build();
+        assert_eq!(answer(&mut driver, close().flags(squeue::Flags::IO_DRAIN)), -libc::EACCES);
+        assert_eq!(answer(&mut driver, close()), -libc::EBADF, "allowed, and nothing is there");
+        let error = driver.ring().submitter().unregister_files().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES), "nor may it be registered anew");
     }
 }

@@ -4,6 +4,7 @@
 //! - `driver.rs`: what that needs of a kernel; `kernel.rs`, `buffers.rs` and `enter.rs` are io_uring.
 //! - `fake.rs`: a kernel for tests, with bad manners on a seed.
 //! - `user_data.rs`: slot, generation and kind in 64 bits.
+//! - `restrictions.rs`: what the kernel lets a ring of ours do, and nothing else.
 //! - `probe.rs`: what this machine's kernel gives, and why it refuses.
 //!
 //! The only crate with `unsafe`, all of it in `kernel.rs`, `buffers.rs` and `enter.rs`.
@@ -14,6 +15,7 @@ mod enter;
 pub mod fake;
 mod kernel;
 mod probe;
+mod restrictions;
 mod ring;
 mod user_data;
 

@@ -29,11 +29,13 @@ impl fmt::Display for KernelReport {
         let yes = |is: bool| if is { "yes" } else { "no" };
         write!(
             f,
-            "Linux {}, io_uring: deferred task work {}, registered ring {}, completions kept on overflow {}; \
+            "Linux {}, io_uring: deferred task work {}, registered ring {}, restricted {}, \
+             completions kept on overflow {}; \
              open files at most {}",
             self.release,
             yes(self.features.deferred),
             yes(self.features.registered_ring),
+            yes(self.features.restricted),
             yes(self.features.no_drop),
             self.descriptors_max,
         )
