@@ -75,12 +75,7 @@ impl Session {
             self.gaps_from_here(exchange.context).note(conversation, after);
             return Ok(());
         };
-        if let Some(gaps) = &mut self.gaps {
-            let after_ms = exchange.context.gap_spread();
-            if let Some(gap) = gaps.tell_before(conversation, after_ms) {
-                self.queue_gap(exchange, gap);
-            }
-        }
+        self.tell_gap_before(exchange, conversation);
         exchange.output.push(frame);
         exchange.context.metrics.frames_out.increment();
         if let Some(entry) = &delivery.entry {

@@ -22,7 +22,7 @@ mod sending;
 use ringway_protocol::client::{
     self, ClientFrame, Encoding, ErrorCode, ErrorFrame, Gap, Pong, Reconnect, ServerFrame,
 };
-use ringway_protocol::ids::{ConnectionId, Position, RequestId};
+use ringway_protocol::ids::{ConnectionId, ConversationId, Position, RequestId};
 use ringway_protocol::token::Claims;
 use ringway_protocol::trunk::{Operation, ToRouter};
 use ringway_protocol::user::UserId;
@@ -469,6 +469,15 @@ impl Session {
         }
         let after_ms = exchange.context.gap_spread();
         while let Some(gap) = self.gaps.as_mut().and_then(|gaps| gaps.tell(after_ms)) {
+            self.queue_gap(exchange, gap);
+        }
+    }
+
+    /// Queues the gap frame that must go before the next seq of this conversation.
+    fn tell_gap_before(&mut self, exchange: &mut Exchange<'_>, conversation: ConversationId) {
+        let Some(gaps) = &mut self.gaps else { return };
+        let after_ms = exchange.context.gap_spread();
+        if let Some(gap) = gaps.tell_before(conversation, after_ms) {
             self.queue_gap(exchange, gap);
         }
     }

@@ -62,6 +62,7 @@ impl Session {
         self.free_window(exchange);
         match outcome {
             Ok(Outcome::Sent { conversation, message, seq, server_ts, duplicate }) => {
+                self.tell_gap_before(exchange, conversation);
                 let ack = Ack { client_message_id, conversation, message, seq, server_ts, duplicate };
                 self.queue(exchange, &ServerFrame::Ack(ack));
                 let waited = exchange.now.since(request.since);

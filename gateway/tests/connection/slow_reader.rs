@@ -4,7 +4,7 @@
 use ringway_gateway::connection::{Disposition, TrunkEvent};
 use ringway_gateway::context::ConnectionSettings;
 use ringway_protocol::client::{ClientFrame, Gap, ServerFrame, Sync};
-use ringway_protocol::ids::{ConversationId, Position, Seq};
+use ringway_protocol::ids::{ConversationId, MessageId, Position, Seq, Timestamp};
 use ringway_protocol::trunk::{Outcome, Refusal};
 
 use crate::pair::{Gateway, Seen, Setup, Socket, client_frame, entry, send_frame};
@@ -98,6 +98,30 @@ fn the_cursor_waits_until_the_client_has_caught_up() {
     let page = Outcome::Page { conversation: ConversationId(7), entries, more: false };
     socket.reply(&mut gateway, request, Ok(page));
     assert_ne!(resume(&mut gateway, &mut socket), before);
+}
+
+#[test]
+fn an_ack_does_not_overtake_the_gap_before_it() {
+    let mut gateway = start();
+    let mut socket = gateway.login("alice", "phone");
+    for seq in 1..=29 {
+        deliver(&mut gateway, &mut socket, 7, seq);
+    }
+    socket.send(&mut gateway, &send_frame(7, "mine", "hi"));
+    let (request, _) = gateway.script.request();
+    let sent = Outcome::Sent {
+        conversation: ConversationId(7),
+        message: MessageId(30),
+        seq: Seq(30),
+        server_ts: Timestamp(30),
+        duplicate: false,
+    };
+    socket.reply(&mut gateway, request, Ok(sent));
+    let frames = socket.frames(&mut gateway);
+    let place = |wanted: fn(&ServerFrame) -> bool| frames.iter().position(wanted).expect("it came");
+    let gap = place(|frame| matches!(frame, ServerFrame::Gap(_)));
+    let ack = place(|frame| matches!(frame, ServerFrame::Ack(_)));
+    assert!(gap < ack, "the ack of 30 came before it was said that 29 is missing");
 }
 
 #[test]
