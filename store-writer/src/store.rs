@@ -44,7 +44,7 @@ pub struct Status {
     pub epoch: Epoch,
     /// All flushes up to here are durable, and a read that is asked now sees them.
     pub position: Position,
-    /// No message id handed out before this epoch has a later time than this.
+    /// No message or conversation id handed out before this epoch has a later time than this.
     pub newest: Timestamp,
 }
 

@@ -175,6 +175,25 @@ fn each_opening_is_an_epoch_and_the_position_goes_on() {
 }
 
 #[test]
+fn no_later_epoch_begins_at_or_before_the_time_of_a_conversations_id() {
+    let folder = quick_folder();
+    let (alice, mut log) = (user("alice"), Log::default());
+    let ahead = now().0 + 3_600_000;
+    let id = |time: u64| ConversationId(time << 22 | 5);
+    // Made by a worker whose clock is an hour ahead, written by one whose clock is not.
+    let store = open(folder.path());
+    assert!(flush(&store, vec![log.create(id(ahead), &[&alice])]).is_ok());
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(store.status().newest, Timestamp(ahead));
+    // Given to a pair, and the process ends before anything is said in it.
+    let claim = ClaimKey::DirectPair(alice, user("bob"));
+    assert_eq!(start_claim(&store, claim, id(ahead + 7)).wait(), Ok(id(ahead + 7)));
+    drop(store);
+    assert_eq!(open(folder.path()).status().newest, Timestamp(ahead + 7));
+}
+
+#[test]
 fn a_folder_in_use_is_refused_with_its_holder() {
     let folder = quick_folder();
     let _store = open(folder.path());

@@ -89,6 +89,8 @@ impl<'a> Draft<'a> {
         if let Some(holder) = self.get(Table::Claims, &key)? {
             return Ok(rows::read_claim(&holder)?);
         }
+        // No entry may ever come to say so: the id alone must keep later ones away from its time.
+        self.meta.newest = self.meta.newest.max(time_of(proposed));
         self.put(Table::Claims, key, proposed.0.to_be_bytes().to_vec());
         Ok(proposed)
     }
@@ -180,7 +182,8 @@ impl<'a> Draft<'a> {
         let (conversation, seq) = (append.conversation, append.seq);
         self.entries += 1;
         self.bytes += append.entry.len() as u64;
-        self.meta.newest = self.meta.newest.max(append.server_ts);
+        // The conversation's id may be another worker's, whose clock was ahead of this entry's.
+        self.meta.newest = self.meta.newest.max(append.server_ts).max(time_of(conversation));
         self.messages.push((rows::message_key(conversation, seq), rows::message_value(append)));
         let head = HeadRow { seq, message: append.message, server_ts: append.server_ts, position };
         self.put(Table::Heads, rows::conversation_key(conversation).to_vec(), head.encode());
@@ -315,4 +318,9 @@ impl<'a> Draft<'a> {
     fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
         self.rows.insert((table, key), Some(value));
     }
+}
+
+/// The millisecond of an id, which is a Snowflake: all but its low 22 bits.
+fn time_of(id: ConversationId) -> Timestamp {
+    Timestamp(id.0 >> 22)
 }

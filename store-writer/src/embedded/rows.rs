@@ -9,7 +9,7 @@
 //! | `members` | conversation 8, user | role 1 (0 owner, 1 admin, 2 member), then for each stay: joined seq 8, left seq 8 (0: still in) |
 //! | `user_conversations` | user length 1, user, conversation 8 | position of the last join or removal 8, joined seq 8, left seq 8 (0: still in) |
 //! | `claims` | 1, length of the lower user 1, lower user, higher user: a pair. 2, user length 1, user, key: a creation | conversation 8 |
-//! | `meta` | `state` | store id 16, epoch 8, position 8, newest server_ts 8 |
+//! | `meta` | `state` | store id 16, epoch 8, position 8, newest time 8 |
 //!
 //! A user is `UserId::as_bytes`, at most 129 bytes. A table's form changes only with `FORMAT` in `folder.rs`.
 
@@ -362,7 +362,7 @@ pub(super) struct MetaRow {
     pub(super) epoch: Epoch,
     /// See [`crate::store::Status::position`].
     pub(super) position: Position,
-    /// The latest `server_ts` stored.
+    /// The latest time stored, of an entry or in a conversation's id.
     pub(super) newest: Timestamp,
 }
 
