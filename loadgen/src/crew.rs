@@ -211,13 +211,13 @@ impl Crew {
         let mut api = Api::new(self.target.clone());
         at_rate(rate, stop, || {
             let group = groups[dice.usize(0..groups.len())];
-            let user = dice.usize(0..self.logins.len());
             let mut members = lock(&group.members).clone();
-            if user == group.owner {
-                return;
-            }
+            let leaves = dice.bool();
+            let candidates: Vec<usize> = (0..self.logins.len())
+                .filter(|user| *user != group.owner && members.contains(user) == leaves)
+                .collect();
+            let Some(user) = candidates.get(dice.usize(0..candidates.len().max(1))).copied() else { return };
             let (owner, name) = (&self.logins[group.owner], &self.logins[user].user);
-            let leaves = members.contains(&user);
             let changed = until_definite(|| {
                 let changed = if leaves {
                     api.remove_member(&owner.token, group.id, name)

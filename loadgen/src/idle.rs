@@ -2,7 +2,8 @@
 //!
 //! Each is welcome and beats its heart; nobody sends. The figure is the growth of the server's VmRSS over
 //! the number of connections, some seconds after the last one came. It leaves out what the kernel holds
-//! for a socket, which is no memory of the process.
+//! for a socket, which is no memory of the process. A second figure counts only from the moment when a
+//! tenth of them were there: the first connections also touch what a server has once (buffers, tables).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ pub struct IdleOutcome {
     pub connecting: Duration,
     /// The server before the first, and at the end.
     pub server: Option<(Reading, Reading)>,
+    /// Connections that were there at about a tenth, and the server then.
+    pub tenth: Option<(u64, Reading)>,
     /// Processor time of the server while they were held, in microseconds.
     pub holding_microseconds: Option<u64>,
 }
@@ -62,12 +65,20 @@ impl IdleOutcome {
         (self.open > 0).then(|| growth / self.open as f64)
     }
 
+    /// The same, from the moment when a tenth of them were there.
+    pub fn bytes_a_further_connection(&self) -> Option<f64> {
+        let ((first, tenth), (_, after)) = self.tenth.zip(self.server)?;
+        let growth = after.resident_bytes as f64 - tenth.resident_bytes as f64;
+        (self.open > first).then(|| growth / (self.open - first) as f64)
+    }
+
     /// Everything, for machines.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "connections": self.open,
             "connecting_seconds": self.connecting.as_secs_f64(),
             "resident_bytes_a_connection": self.bytes_a_connection(),
+            "resident_bytes_a_further_connection": self.bytes_a_further_connection(),
             "resident_bytes_before": self.server.map(|(before, _)| before.resident_bytes),
             "resident_bytes_after": self.server.map(|(_, after)| after.resident_bytes),
             "connect_cpu_us_a_connection": self.server.map(|(before, after)| {
@@ -107,7 +118,15 @@ pub fn idle(settings: &IdleSettings, mut progress: impl FnMut(&str)) -> Result<I
     let crowd = Crowd::start(shares.collect(), &Recorder::forgetful(), Arc::new(Orders::default()))
         .map_err(RunError::Worker)?;
     let most = Duration::from_secs_f64(60.0 + wanted as f64 / settings.connect_rate.max(1.0) * 3.0);
-    if !crowd.wait(most, || crowd.open() == wanted)? {
+    let mut tenth = None;
+    let all_open = crowd.wait(most, || {
+        let open = crowd.open();
+        if tenth.is_none() && open * 10 >= wanted {
+            tenth = reading().ok().flatten().map(|reading| (open, reading));
+        }
+        open == wanted
+    })?;
+    if !all_open {
         return Err(RunError::NotWelcome { open: crowd.open(), wanted, seconds: most.as_secs() });
     }
     let connecting = begin.elapsed();
@@ -119,6 +138,7 @@ pub fn idle(settings: &IdleSettings, mut progress: impl FnMut(&str)) -> Result<I
         open: crowd.open(),
         connecting,
         server: before.zip(after),
+        tenth,
         holding_microseconds: all_there
             .zip(after)
             .map(|(there, after)| after.cpu_microseconds - there.cpu_microseconds),

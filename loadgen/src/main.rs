@@ -8,7 +8,7 @@
 mod abuse_verb;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -310,11 +310,14 @@ fn hold_idle(options: IdleOptions) -> Result<bool, Failure> {
     if let Some(bytes) = outcome.bytes_a_connection() {
         println!("{bytes:.0} bytes of resident memory a connection, over {} connections", outcome.open);
     }
+    if let Some(bytes) = outcome.bytes_a_further_connection() {
+        println!("{bytes:.0} bytes for each after the first tenth");
+    }
     access.summarise(&outcome.to_json())?;
     Ok(outcome.open == options.connections as u64)
 }
 
-fn specimen(file: &PathBuf, events: u64, seed: u64) -> Result<bool, Failure> {
+fn specimen(file: &Path, events: u64, seed: u64) -> Result<bool, Failure> {
     let writer = HistoryWriter::create(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let mut recorder = writer.recorder();
     let mut written = 0;

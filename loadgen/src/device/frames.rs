@@ -271,7 +271,7 @@ impl Device {
             context.recorder.record_at(now, &event);
         }
         if error.temporary {
-            let most = (100 * MILLISECOND << outgoing.tries.min(6)).min(RETRY_MAX);
+            let most = ((100 * MILLISECOND) << outgoing.tries.min(6)).min(RETRY_MAX);
             let least = error.retry_after_ms.unwrap_or(0) * MILLISECOND;
             let next_try = now + least + context.dice.u64(0..most);
             self.outbox.retry(id, next_try);

@@ -229,7 +229,7 @@ impl Device {
         first: u64,
         conversations: &[ConversationId],
     ) -> Self {
-        let bearer = name.len() % 2 == 0;
+        let bearer = name.len().is_multiple_of(2);
         Self {
             login,
             name,

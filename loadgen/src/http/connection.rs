@@ -20,10 +20,10 @@ const LINE_BYTES_MAX: u64 = 16 << 10;
 
 /// No answer. Whether the request was carried out is unknown.
 #[derive(Debug, thiserror::Error)]
-#[error("no answer from {target:?}: {source}")]
+#[error("no answer from {target}: {source}")]
 pub struct HttpError {
     /// From whom.
-    pub target: Target,
+    pub target: String,
     /// Why.
     pub source: io::Error,
 }
@@ -76,7 +76,7 @@ impl Connection {
             Err(_) if was_open && method == "GET" => self.exchange(&request),
             answer => answer,
         };
-        answer.map_err(|source| HttpError { target: self.target.clone(), source })
+        answer.map_err(|source| HttpError { target: format!("{:?}", self.target), source })
     }
 
     fn exchange(&mut self, request: &str) -> io::Result<Answer> {
