@@ -13,6 +13,8 @@ mod data_folder;
 mod exit;
 mod keys;
 mod log;
+#[cfg(test)]
+mod operating_document;
 mod plan;
 mod process_metrics;
 mod run_file;

@@ -60,3 +60,19 @@ fn what_is_refused_and_closed_is_counted_by_its_cause() {
     comes_to(&server, "ringway_gateway_protocol_errors_total", 1.0);
     assert!(server.metrics().contains("code=\"40xx\"} 1\n"), "{}", server.metrics());
 }
+
+#[test]
+fn every_metric_that_the_operating_document_names_is_on_the_page() {
+    let page = Server::start(&[]).metrics();
+    let document = include_str!("../docs/operating.md");
+    let names: Vec<&str> = document
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| ["ringway_", "process_"].iter().any(|start| name.starts_with(start)))
+        .collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(page.contains(&format!("# TYPE {name} ")), "{name}");
+    }
+}
