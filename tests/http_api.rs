@@ -327,6 +327,16 @@ fn bodies_that_are_not_as_documented_are_problems() {
     is_problem(&post("[]"), 400, "invalid");
     is_problem(&post("{\"to\": 7}"), 400, "invalid");
     is_problem(&post("{}"), 400, "invalid");
+    let values =
+        http.call_with("POST", "/api/v1/conversations", Some(&token), &[], r#"["group", "g", ["bob"]]"#);
+    is_problem(&values, 400, "invalid");
+    let get = |path: &str| http.get(&format!("/api/v1{path}"), Some(&token));
+    is_problem(&get("/conversations?limit=1&limit=2"), 400, "invalid");
+    is_problem(&get("/conversations/1/messages?limit=1&limit=2"), 400, "invalid");
+    is_problem(&get("/chats/1/messages?cursor=a&cursor=b"), 400, "invalid");
+    is_problem(&get("/conversations/%ff"), 400, "invalid");
+    let member = http.call("DELETE", "/api/v1/conversations/1/members/%ff", Some(&token), None);
+    is_problem(&member, 400, "invalid");
     is_problem(
         &post(&json!({"to": "bob", "client_msg_id": "c", "text": "x".repeat(5000)}).to_string()),
         413,

@@ -44,6 +44,10 @@ async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde would take an array as a struct's fields in the order in which they stand in our source.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::invalid("the body is not as documented: it is a JSON object"));
+    }
     serde_json::from_slice(bytes).map_err(|error| {
         let code = if error.is_data() { Code::Invalid } else { Code::BadFrame };
         Problem::new(code, format!("the body is not as documented: {error}"))
@@ -66,6 +70,7 @@ mod tests {
         assert_eq!(parse::<Name>(b"").unwrap_err().code(), Code::BadFrame);
         assert_eq!(parse::<Name>(br#"{"name":1}"#).unwrap_err().code(), Code::Invalid);
         assert_eq!(parse::<Name>(b"{}").unwrap_err().code(), Code::Invalid);
+        assert_eq!(parse::<Name>(br#" ["x"]"#).unwrap_err().code(), Code::Invalid);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! The older names of conversations: `/chats`. Requests take them, answers carry both spellings.
 
 use axum::Json;
-use axum::extract::{Path, Query as UrlQuery, State as From_};
+use axum::extract::State as From_;
 use http::{HeaderMap, StatusCode};
 use ringway_protocol::entry::ConversationKind;
 use ringway_protocol::ids::Seq;
@@ -15,6 +15,7 @@ use crate::caller::Caller;
 use crate::conversations::{ConversationView, idempotency_key, make};
 use crate::cursor::Direction;
 use crate::messages::{HistoryPage, limit, page};
+use crate::parameters::{Path, UrlQuery};
 use crate::problem::{Problem, ProblemBody};
 use crate::state::Shared;
 use crate::{names, older_names};

@@ -4,7 +4,7 @@
 //! that an answer shows what it did.
 
 use axum::Json;
-use axum::extract::{Path, Query as UrlQuery, State as From_};
+use axum::extract::State as From_;
 use http::{HeaderMap, StatusCode};
 use ringway_protocol::entry::{ConversationKind, Role};
 use ringway_protocol::ids::{ConversationId, Seq};
@@ -20,7 +20,8 @@ use crate::body::JsonBody;
 use crate::caller::Caller;
 use crate::cursor::Direction;
 use crate::messages::limit;
-use crate::problem::{Problem, ProblemBody};
+use crate::parameters::{Path, UrlQuery};
+use crate::problem::{Code, Problem, ProblemBody};
 use crate::state::Shared;
 use crate::{entry_json, names};
 
@@ -178,7 +179,8 @@ fn creation(
         ConversationKind::Group => {
             members.retain(|member| member != user);
             if members.len() + 1 > GROUP_MEMBERS_MAX {
-                return Err(Problem::invalid(format!("a group has at most {GROUP_MEMBERS_MAX} members")));
+                let detail = format!("a group has at most {GROUP_MEMBERS_MAX} members");
+                return Err(Problem::new(Code::TooLarge, detail));
             }
             check_name(&name)?;
         }

@@ -3,7 +3,7 @@
 //! - `server.rs`: HTTP/1.1 on connections that gateway cores hand over; `routes.rs`: which path is whose.
 //! - `messages.rs`, `conversations.rs`: the calls; `chats.rs`, `older_names.rs`: their older names.
 //! - `endpoint.rs`: the way to the router and back; `state.rs`: what handlers share, and the store.
-//! - `caller.rs`, `rate.rs`, `body.rs`, `problem.rs`: who calls, how often, with what, and what went wrong.
+//! - `caller.rs`, `rate.rs`, `parameters.rs`, `body.rs`: who calls, how often, with what; `problem.rs`: errors.
 //! - `page.rs`, `development.rs`: the chat page and its logins; `admin.rs`: the admin port.
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,7 @@ mod metrics;
 mod names;
 mod older_names;
 mod page;
+mod parameters;
 mod problem;
 mod rate;
 mod routes;

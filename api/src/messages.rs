@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, Query as UrlQuery, State as From_};
+use axum::extract::State as From_;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +22,7 @@ use crate::body::JsonBody;
 use crate::caller::Caller;
 use crate::cursor::Direction;
 use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::parameters::{Path, UrlQuery};
 use crate::problem::{Problem, ProblemBody};
 use crate::state::Shared;
 use crate::{entry_json, names, older_names};
