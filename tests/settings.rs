@@ -33,6 +33,23 @@ fn check_prints_each_value_and_where_it_came_from() {
 }
 
 #[test]
+fn a_list_is_taken_as_check_prints_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = |words: &[&str], variables: &[(&str, &str)]| {
+        let checked = run_with(folder.path(), words, variables);
+        let line = checked.stdout.lines().find(|line| line.starts_with("allowed_origins = "));
+        line.and_then(|line| line.split(" #").next()).unwrap_or_default().trim_end().to_owned()
+    };
+    let commas = shown(&["check", "--gateway.allowed_origins", "https://a.example,https://b.example"], &[]);
+    let (_, list) = commas.split_once(" = ").expect("it is shown");
+    assert_eq!(list, r#"["https://a.example", "https://b.example"]"#);
+    assert_eq!(shown(&["check", "--gateway.allowed_origins", list], &[]), commas);
+    assert_eq!(shown(&["check"], &[("RINGWAY__GATEWAY__ALLOWED_ORIGINS", list)]), commas);
+    let broken = run_in(folder.path(), &["check", "--gateway.allowed_origins", "[https://a.example]"]);
+    assert_eq!(broken.code, Some(2), "{broken:?}");
+}
+
+#[test]
 fn another_file_is_read_when_named() {
     let folder = folder_with("[limits]\nmax_inflight = 100\n");
     std::fs::write(folder.path().join("other.toml"), "[limits]\nmax_inflight = 7\n").unwrap();

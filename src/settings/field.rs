@@ -6,6 +6,7 @@
 //!
 //! `layers.rs` walks the table to fill the struct, `report.rs` to print it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -173,11 +174,17 @@ impl Value for Option<PathBuf> {
 }
 
 impl Value for Vec<String> {
-    const EXPECTED: &'static str = "a list of texts (in a flag or a variable: with commas between)";
+    const EXPECTED: &'static str =
+        "a list of texts (in a flag or a variable: as in TOML, or with commas between)";
 
     fn read(raw: &Raw) -> Option<Self> {
         match raw {
             Raw::List(list) => Some(list.clone()),
+            // As `ringway check` prints it.
+            Raw::Text(text) if text.trim_start().starts_with('[') => {
+                let mut table: BTreeMap<String, Self> = toml::from_str(&format!("list = {text}")).ok()?;
+                table.remove("list")
+            }
             Raw::Text(text) => Some(
                 text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect(),
             ),
