@@ -20,7 +20,8 @@ mod rate;
 mod sending;
 
 use ringway_protocol::client::{
-    self, ClientFrame, Encoding, ErrorCode, ErrorFrame, Gap, Pong, Reconnect, ServerFrame,
+    self, ClientFrame, DecodeCause, DecodeError, Encoding, ErrorCode, ErrorFrame, Gap, Pong, Reconnect,
+    ServerFrame,
 };
 use ringway_protocol::ids::{ConnectionId, ConversationId, Position, RequestId};
 use ringway_protocol::token::Claims;
@@ -294,7 +295,7 @@ impl Session {
     fn handle_frame(&mut self, exchange: &mut Exchange<'_>, payload: &[u8]) -> Step {
         let frame = match client::decode(self.encoding, payload) {
             Ok(frame) => frame,
-            Err(error) => return self.handle_bad_frame(exchange, error.to_frame()),
+            Err(error) => return self.handle_bad_frame(exchange, &error),
         };
         self.bad_frames = 0;
         match frame {
@@ -319,12 +320,24 @@ impl Session {
         }
     }
 
-    fn handle_bad_frame(&mut self, exchange: &mut Exchange<'_>, answer: ErrorFrame) -> Step {
-        self.bad_frames += 1;
+    /// What cannot be taken costs like any frame that is no `send`. Only what is no frame of ours counts
+    /// towards the ten in a row: a frame whose fields make no sense was understood.
+    fn handle_bad_frame(&mut self, exchange: &mut Exchange<'_>, error: &DecodeError) -> Step {
+        if error.code() == ErrorCode::BadFrame {
+            self.bad_frames += 1;
+        } else {
+            self.bad_frames = 0;
+        }
         if self.bad_frames >= BAD_FRAMES_MAX {
             return Err(End::close(CloseCode::BAD_REQUEST, "ten malformed frames in a row"));
         }
-        self.queue(exchange, &ServerFrame::Error(answer));
+        if let Err(retry_after_ms) = self.take_other(exchange.now) {
+            return self.queue_rate_limited(exchange, error.client_message_id.clone(), retry_after_ms);
+        }
+        self.queue(exchange, &ServerFrame::Error(error.to_frame()));
+        if !self.is_welcome() && !matches!(error.cause, DecodeCause::BadFrame(_)) {
+            return Err(End::close(CloseCode::UNAUTHORIZED, "the first frame must be a good hello"));
+        }
         Ok(())
     }
 
