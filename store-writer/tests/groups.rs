@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use common::*;
-use ringway_protocol::entry::Role;
+use ringway_protocol::entry::{ConversationKind, Role};
 use ringway_protocol::ids::{ConversationId, Epoch, Position, Seq, Timestamp};
+use ringway_protocol::user::UserId;
 use ringway_store_writer::store::{
     Answer, ClaimKey, Flush, IndexChange, Query, RECENT_SENDS_MAX, Store, StoreError,
 };
@@ -191,6 +192,31 @@ fn no_later_epoch_begins_at_or_before_the_time_of_a_conversations_id() {
     assert_eq!(start_claim(&store, claim, id(ahead + 7)).wait(), Ok(id(ahead + 7)));
     drop(store);
     assert_eq!(open(folder.path()).status().newest, Timestamp(ahead + 7));
+}
+
+#[test]
+fn when_the_owner_leaves_the_member_who_was_in_longest_is_shown_as_the_owner() {
+    let folder = quick_folder();
+    let (mut store, mut log) = (open(folder.path()), Log::default());
+    let [zoe, mia, adam, bob] = ["zoe", "mia", "adam", "bob"].map(user);
+    let members = vec![(zoe.clone(), Role::Owner), (mia.clone(), Role::Member)];
+    let created = IndexChange::Created { kind: ConversationKind::Group, name: String::new(), members };
+    let add = |user: &UserId| IndexChange::MemberAdded { user: user.clone(), role: Role::Admin };
+    let remove = |user: &UserId| IndexChange::MemberRemoved { user: user.clone() };
+    // In the flush that made the group, then in later ones, with the store opened anew in between.
+    let flushes =
+        [vec![created, add(&adam), remove(&zoe)], vec![add(&bob), remove(&mia)], vec![remove(&adam)]];
+    for (changes, owner) in flushes.into_iter().zip([&mia, &adam, &bob]) {
+        let appends = changes.into_iter().map(|change| log.change(ROOM, &zoe, change)).collect();
+        assert!(flush(&store, appends).is_ok());
+        drop(store);
+        store = open(folder.path());
+        let query = Query::Summary { conversation: ROOM, user: owner.clone() };
+        let Answer::Summary(Some(summary)) = read(&store, query) else { panic!("{owner:?} is in") };
+        assert_eq!(summary.role, Role::Owner, "{owner:?}");
+        let owners = summary.members.iter().filter(|(_, role)| *role == Role::Owner);
+        assert_eq!(owners.map(|(user, _)| user).collect::<Vec<_>>(), [owner]);
+    }
 }
 
 #[test]

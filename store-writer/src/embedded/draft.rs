@@ -6,7 +6,7 @@
 //! It is also the last guard of the log: an entry must be the one after the last. A hole or a second entry
 //! at a place is refused here, whatever the router did.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fjall::{Database, OwnedWriteBatch, UserValue};
 use ringway_protocol::entry::{ConversationKind, Role};
@@ -14,7 +14,7 @@ use ringway_protocol::ids::{ConversationId, Position, Seq, Timestamp};
 use ringway_protocol::user::UserId;
 
 use super::rows::{self, ConversationRow, HeadRow, MemberRow, MetaRow, Stay, UserConversationRow};
-use super::tables::{Table, Tables};
+use super::tables::{Table, Tables, read_error};
 use crate::store::{Append, ClaimKey, Flush, IndexChange, SendRow, StoreError};
 
 /// Last seqs of conversations that the writer touched in this epoch, so that it need not read them.
@@ -289,7 +289,40 @@ impl<'a> Draft<'a> {
         };
         stay.left = Some(seq);
         self.put_member(conversation, user, &row, position, true);
+        if row.role == Role::Owner {
+            self.pass_ownership_on(conversation, position)?;
+        }
         Ok(true)
+    }
+
+    /// The owner left: the member who has been in longest, of several the first by id, is the owner now, as
+    /// for the router (its `members.rs`).
+    fn pass_ownership_on(
+        &mut self,
+        conversation: ConversationId,
+        position: Position,
+    ) -> Result<(), DraftError> {
+        let prefix = rows::conversation_key(conversation);
+        let mut members: BTreeMap<Vec<u8>, MemberRow> = BTreeMap::new();
+        for row in self.tables.of(Table::Members).prefix(prefix) {
+            let (key, value) = row.into_inner().map_err(|error| read_error(&error))?;
+            members.insert(key.to_vec(), MemberRow::decode(&value)?);
+        }
+        for ((table, key), value) in &self.rows {
+            if let (Table::Members, true, Some(value)) = (table, key.starts_with(&prefix), value) {
+                members.insert(key.clone(), MemberRow::decode(value)?);
+            }
+        }
+        members.retain(|_, row| row.is_present());
+        if members.values().any(|row| row.role == Role::Owner) {
+            return Ok(());
+        }
+        let longest = members.iter().min_by_key(|(_, row)| row.stays.last().map(|stay| stay.joined));
+        if let Some((key, row)) = longest {
+            let heir = MemberRow { role: Role::Owner, ..row.clone() };
+            self.put_member(conversation, &rows::member_key_user(key)?, &heir, position, false);
+        }
+        Ok(())
     }
 
     fn put_member(
