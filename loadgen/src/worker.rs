@@ -329,11 +329,15 @@ impl<'a> Worker<'a> {
 
     /// Some devices leave, politely or not, and come back.
     fn churn(&mut self, now: u64) {
-        let context = &mut self.context.borrow_mut();
-        let expected = self.share.churn * TICK as f64 / SECOND as f64;
-        if self.share.users.is_empty() || context.dice.f64() >= expected {
-            return;
+        let mut expected = self.share.churn * TICK as f64 / SECOND as f64;
+        while !self.share.users.is_empty() && self.context.borrow_mut().dice.f64() < expected {
+            expected -= 1.0;
+            self.send_away(now);
         }
+    }
+
+    fn send_away(&self, now: u64) {
+        let context = &mut self.context.borrow_mut();
         let seat = &self.seats[context.dice.usize(0..self.share.users.len())];
         let mut device = seat.device.borrow_mut();
         // In the measured phase nobody leaves in the middle of a send: the wait would be the user's own.
