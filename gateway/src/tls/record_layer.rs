@@ -194,13 +194,15 @@ impl RecordLayer {
         }
     }
 
-    /// After an error, rustls still has the alert to give that tells the peer. `left` is what it had not
-    /// consumed: it remembers how far it has looked into it.
+    /// After an error, rustls still has the alert to give that tells the peer, behind what it had said before
+    /// (a ServerHello, where the extensions after it cannot be agreed on). `left` is what it had not consumed:
+    /// it remembers how far it has looked into it.
     fn collect_alert(&mut self, left: &mut [u8]) {
         self.close_sent = true;
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(left);
-        if let Ok(ConnectionState::EncodeTlsData(alert)) = state {
-            append_message(&mut self.outgoing, alert);
+        while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(message)), .. } =
+            self.connection.process_tls_records(left)
+        {
+            append_message(&mut self.outgoing, message);
         }
     }
 }
