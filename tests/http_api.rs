@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 use support::{Answer, Http, Server};
 
@@ -347,6 +350,24 @@ fn bodies_that_are_not_as_documented_are_problems() {
     let wrong = http.call("PUT", "/api/v1/messages", Some(&token), None);
     is_problem(&wrong, 405, "method_not_allowed");
     assert!(wrong.header("allow").contains("POST"));
+}
+
+#[test]
+fn a_request_names_one_host() {
+    let server = Server::start(&[]);
+    let status = |head: &str| {
+        let mut stream = TcpStream::connect(server.ws()).unwrap();
+        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        write!(stream, "{head}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let get = "GET /api/v1/openapi.json HTTP/1.1";
+    assert_eq!(status(&format!("{get}\r\nHost: a")), "200");
+    assert_eq!(status(&format!("{get}\r\nHost: a\r\nHost: b")), "400");
+    assert_eq!(status(&format!("{get}\r\nAccept: */*")), "400");
+    assert_eq!(status("GET /api/v1/openapi.json HTTP/1.0"), "200", "that version had no Host");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -73,10 +73,22 @@ async fn not_the_first_request() -> Response {
     Problem::invalid("open the WebSocket with the first request of a connection").into_response()
 }
 
+/// Whether a request names one host, as HTTP/1.1 asks (RFC 9112 section 3.2).
+fn names_one_host(request: &Request) -> bool {
+    match request.headers().get_all(header::HOST).iter().count() {
+        0 => request.version() < Version::HTTP_11,
+        hosts => hosts == 1,
+    }
+}
+
 /// Counts and times the request, and adds the headers that every answer has.
 async fn around(From_(state): From_<Shared>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let mut response = next.run(request).await;
+    let mut response = if names_one_host(&request) {
+        next.run(request).await
+    } else {
+        Problem::invalid("a request has one Host header").into_response()
+    };
     state.metrics.answered(response.status(), begun.elapsed());
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -130,7 +142,8 @@ mod tests {
         for (method, path) in named {
             let path = path.replace("{id}", "1").replace("{chatId}", "1").replace("{user}", "bob");
             let method: Method = method.to_uppercase().parse().unwrap();
-            let request = Request::builder().method(method.clone()).uri(&path).body(Body::empty()).unwrap();
+            let request = Request::builder().method(method.clone()).uri(&path).header(header::HOST, "x");
+            let request = request.body(Body::empty()).unwrap();
             let response = router(state()).oneshot(request).await.unwrap();
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{method} {path}");
             assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
@@ -141,8 +154,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_there_is_a_problem_too() {
         let ask = |method: &str, path: &str| {
-            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-            router(state()).oneshot(request)
+            let request = Request::builder().method(method).uri(path).header(header::HOST, "x");
+            router(state()).oneshot(request.body(Body::empty()).unwrap())
         };
         let missing = ask("GET", "/nowhere").await.unwrap();
         assert_eq!(missing.status(), StatusCode::NOT_FOUND);
