@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
+/// What the kernel maps at once.
+const PAGE_BYTES: usize = 4096;
+
 /// The group's number; a ring has one.
 pub(crate) const GROUP: u16 = 0;
 
@@ -46,10 +49,21 @@ impl Buffers {
             out: vec![true; usize::from(count)],
             out_count: count,
         };
+        buffers.touch();
         for id in 0..count {
             buffers.give_back(id);
         }
         buffers
+    }
+
+    /// Has every page there from the start. The kernel takes buffers oldest first, so all of them come into
+    /// use in any case: better before the first message than by a page fault in the middle of one.
+    fn touch(&mut self) {
+        for offset in (0..Self::memory_layout(self.count, self.bytes).size()).step_by(PAGE_BYTES) {
+            // SAFETY: the offset is inside the memory, and the kernel knows nothing of it yet. Volatile,
+            // because a plain zero over zeroed memory is no write to the compiler.
+            unsafe { self.memory.as_ptr().add(offset).write_volatile(0) };
+        }
     }
 
     /// Tells the kernel where they are. `self` must live until the ring is gone: the driver's drop order
@@ -113,11 +127,13 @@ impl Buffers {
     }
 
     fn entries_layout(count: u16) -> Layout {
-        Layout::from_size_align(usize::from(count) * size_of::<BufRingEntry>(), 4096).expect("a small layout")
+        Layout::from_size_align(usize::from(count) * size_of::<BufRingEntry>(), PAGE_BYTES)
+            .expect("a small layout")
     }
 
     fn memory_layout(count: u16, bytes: u32) -> Layout {
-        Layout::from_size_align(usize::from(count) * bytes as usize, 4096).expect("buffers fit in memory")
+        Layout::from_size_align(usize::from(count) * bytes as usize, PAGE_BYTES)
+            .expect("buffers fit in memory")
     }
 }
 
