@@ -105,7 +105,7 @@ pub(crate) fn disk_faults(options: &Crashes) -> Result<(), Failure> {
 /// One run of a load with `count` faults, in a folder of its own.
 ///
 /// # Errors
-/// A violation that the checker found, or a server that did not come back.
+/// [`Failure::Broken`] if the checker found a violation; anything else is a run that proves nothing.
 pub(crate) fn run(
     profile: Profile,
     folder: &Path,
@@ -170,10 +170,12 @@ pub(crate) fn run(
     drop(server);
     if !status.success() {
         let kept = keep(folder)?;
-        return Err(Failure::Unmet(format!(
+        let text = format!(
             "loadgen ended with {status}; seed {seed}; its history and the server's log are in {}",
             kept.display()
-        )));
+        );
+        // What the exit codes of loadgen mean is in its help: 1 is the checker's verdict.
+        return Err(if status.code() == Some(1) { Failure::Broken(text) } else { Failure::Unmet(text) });
     }
     restarts.sort_by(f64::total_cmp);
     Ok(serde_json::json!({

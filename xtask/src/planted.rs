@@ -25,8 +25,10 @@ fn caught(feature: &str, fault: Fault, rerun: &Rerun) -> Result<(), Failure> {
         Profile::Release.build(feature)?;
         for seed in 1..=TRIES {
             let folder = crashes::scratch()?;
-            if let Err(failure) = crashes::run(Profile::Release, folder.path(), LOAD, fault, 5, seed) {
-                return Ok(serde_json::json!({ "caught": failure.to_string(), "seed": seed }));
+            match crashes::run(Profile::Release, folder.path(), LOAD, fault, 5, seed) {
+                Err(Failure::Broken(_)) => return Ok(serde_json::json!({ "caught_at_seed": seed })),
+                Err(failure) => println!("{feature}, seed {seed}: no verdict: {failure}"),
+                Ok(_) => println!("{feature}, seed {seed}: nothing found"),
             }
         }
         Err(Failure::Unmet(format!("{feature}: the checker found nothing in {TRIES} runs")))

@@ -15,6 +15,9 @@ pub(crate) enum Failure {
     /// A file could not be read or written.
     #[error("{path}: {error}")]
     File { path: PathBuf, error: std::io::Error },
+    /// The checker found a broken promise.
+    #[error("a promise was broken: {0}")]
+    Broken(String),
     /// What was expected did not happen.
     #[error("{0}")]
     Unmet(String),
