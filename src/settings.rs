@@ -73,7 +73,7 @@ settings! {
         dedup_window_s: u64 = limits::DEDUPLICATION_SECONDS;
         /// Bytes of messages received in part that all connections of one core may hold.
         partial_bytes: usize = ringway_gateway::connection::limits::PARTIAL_BYTES_DEFAULT;
-        /// Connections from one address (one /64 of IPv6); past it they are closed at the accept.
+        /// Connections from one address (one /64 of IPv6); past it an upgrade on the plain port is answered 503, on the TLS port the connection is closed.
         connections_per_address: u32 = GatewaySettings::default().connections_per_address;
         /// Open sockets of one user; past it close 4029.
         connections_per_user: u32 = limits::CONNECTIONS_PER_USER_DEFAULT;
@@ -85,7 +85,7 @@ settings! {
         /// Rings (each a thread with its own table) that share a core; "auto" is as many as
         /// connections_max needs under the limit on open files.
         rings_per_core: Threads = Threads::Auto;
-        /// Connections on the whole machine; past it an accept is answered 503.
+        /// Connections on the whole machine; past it an upgrade on the plain port is answered 503, on the TLS port the connection is closed.
         connections_max: u32 = GatewaySettings::default().connections_max;
         /// Origins (such as https://chat.example) whose pages may open a socket; empty for any.
         allowed_origins: Vec<String> = Vec::new();
