@@ -18,6 +18,10 @@ use crate::connection::limits::{GATHERED_BYTES_MAX, RECORD_BYTES_MAX};
 /// 16 of tag, in 1.2 an explicit nonce of 8 and 16 of tag.
 pub(crate) const SEAL_OVERHEAD_BYTES: usize = 32;
 
+/// Types of TLS records (RFC 8446 section 5.1).
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const HANDSHAKE: u8 = 22;
+
 /// Why a TLS connection cannot go on. An alert, where one is due, waits in the output.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
@@ -196,13 +200,19 @@ impl RecordLayer {
 
     /// After an error, rustls still has the alert to give that tells the peer, behind what it had said before
     /// (a ServerHello, where the extensions after it cannot be agreed on). `left` is what it had not consumed:
-    /// it remembers how far it has looked into it.
+    /// it remembers how far it has looked into it. Behind the alert it is not asked again: it would read what
+    /// failed once more, and panic at a second alert.
     fn collect_alert(&mut self, left: &mut [u8]) {
         self.close_sent = true;
-        while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(message)), .. } =
-            self.connection.process_tls_records(left)
-        {
+        loop {
+            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(left);
+            let Ok(ConnectionState::EncodeTlsData(message)) = state else { return };
+            let start = self.outgoing.len();
             append_message(&mut self.outgoing, message);
+            // What may wait before it are a ServerHello and its ChangeCipherSpec, which are sent in the clear.
+            if !matches!(self.outgoing.get(start), Some(&(HANDSHAKE | CHANGE_CIPHER_SPEC))) {
+                return;
+            }
         }
     }
 }
