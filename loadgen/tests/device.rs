@@ -8,10 +8,10 @@ use ringway_loadgen::device::{Context, Device, Figures, Habits};
 use ringway_loadgen::history::{Event, HistoryWriter, Record, read_file};
 use ringway_loadgen::logins::Login;
 use ringway_protocol::client::{
-    Ack, ClientFrame, Destination, Encoding, ErrorCode, ErrorFrame, Gap, Heads, Limits, LogItem, MessageItem,
-    Messages, Placement, ServerFrame, Sync, Welcome, decode, encode,
+    Ack, ChangeItem, ClientFrame, Destination, Encoding, ErrorCode, ErrorFrame, Gap, Heads, Limits, LogItem,
+    MessageItem, Messages, Placement, ServerFrame, Sync, Welcome, decode, encode,
 };
-use ringway_protocol::entry::{Body, Message};
+use ringway_protocol::entry::{Body, Change, Message};
 use ringway_protocol::ids::{ConversationId, MessageId, Seq, Timestamp};
 use ringway_protocol::user::{ClientMessageId, UserId};
 use ringway_protocol::websocket::upgrade::{HeadScanner, RequestHead, UpgradeRequest};
@@ -239,6 +239,20 @@ fn a_sync_that_ends_early_is_asked_for_again() {
     stage.tell(page(4..6, false));
     stage.tell(ServerFrame::SyncDone);
     assert!(has(&stage, 5));
+}
+
+#[test]
+fn a_gap_before_the_own_removal_is_synced_too() {
+    let mut stage = Stage::new(Encoding::Json);
+    stage.welcome(1);
+    stage.tell(page(1..3, false));
+    let gap = Gap { conversation: Some(ROOM), after_seq: Some(Seq(2)), after_ms: None };
+    stage.tell(ServerFrame::Gap(gap));
+    let user = UserId::new("", "u1").unwrap();
+    let placement = message(4).placement;
+    let removal = ChangeItem { placement, change: Change::MemberRemoved { user } };
+    stage.tell(ServerFrame::Conversation(removal));
+    assert_eq!(synced(&stage.tell(ServerFrame::SyncDone)), [2]);
 }
 
 #[test]

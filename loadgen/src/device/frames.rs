@@ -109,7 +109,7 @@ impl Device {
                 None => self.views.push(View::new(conversation)),
             }
         }
-        self.views.iter_mut().for_each(|view| view.behind |= all);
+        self.views.iter_mut().for_each(|view| view.behind |= all && view.member);
         if self.sync_since.is_none() {
             self.sync(context, now, true);
         }
@@ -216,7 +216,7 @@ impl Device {
             }
         }
         self.record_sync_done(context, now);
-        if self.views.iter().any(|view| view.member && view.behind) {
+        if self.views.iter().any(|view| view.behind) {
             self.sync(context, now, false);
         }
     }
@@ -293,12 +293,12 @@ impl Device {
                 return;
             }
             self.sync_since = None;
-            self.views.iter_mut().for_each(|view| view.behind = true);
+            self.views.iter_mut().for_each(|view| view.behind |= view.member || view.hole_since().is_some());
         }
         for view in &mut self.views {
             view.behind |= view.hole_since().is_some_and(|since| now > since + HOLE_PATIENCE);
         }
-        if self.views.iter().any(|view| view.member && view.behind) {
+        if self.views.iter().any(|view| view.behind) {
             self.sync(context, now, false);
         }
     }

@@ -301,7 +301,7 @@ impl Device {
             && self
                 .views
                 .iter()
-                .all(|view| !view.member || (!view.behind && view.cursor().0 >= last(view.conversation)))
+                .all(|view| !view.behind && (!view.member || view.cursor().0 >= last(view.conversation)))
     }
 
     /// A socket is being opened; it has this number.
@@ -511,7 +511,8 @@ impl Device {
         let mut last_seen = Vec::new();
         for view in &mut self.views {
             view.more = false;
-            if !view.member || !(view.behind || claimed) {
+            // Also where the user was removed: a gap before the removal is theirs to fill.
+            if !(view.behind || claimed && view.member) {
                 continue;
             }
             context.recorder.record_at(
