@@ -167,6 +167,7 @@ pub(crate) fn run(
         clients.wait().map_err(|error| Failure::Start { command: "wait for loadgen".into(), error })?;
     let text = std::fs::read_to_string(&summary).unwrap_or_default();
     let figures: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let system_calls = if count == 0 { Some(system_calls(&server)?) } else { None };
     drop(server);
     if !status.success() {
         let kept = keep(folder)?;
@@ -183,7 +184,22 @@ pub(crate) fn run(
         "seed": seed,
         "restart_seconds_median": restarts.get(restarts.len() / 2),
         "fsyncs": disk.as_ref().map(PowerCutDisk::fsyncs),
+        "system_calls": system_calls,
         "load": figures,
+    }))
+}
+
+/// What the gateway's cores asked of the kernel for each message that went in or out, over the life of the
+/// server: its rings' enters, which are all that a core calls on the way of a message.
+fn system_calls(server: &Server) -> Result<serde_json::Value, Failure> {
+    let metrics = server.metrics()?;
+    let of = |name: &str| metrics.get(&format!("ringway_gateway_{name}")).copied().unwrap_or_default();
+    let messages = of("frames_in_total") + of("frames_out_total");
+    Ok(serde_json::json!({
+        "enters_a_message": of("ring_enters_total") / messages,
+        "completions_a_pass": of("completions_a_pass_sum") / of("completions_a_pass_count"),
+        "sends_a_frame_out": of("sends_total") / of("frames_out_total"),
+        "frames": messages,
     }))
 }
 

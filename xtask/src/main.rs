@@ -9,6 +9,7 @@ mod abuse;
 mod browser;
 mod crashes;
 mod fuzz;
+mod idle;
 mod planted;
 mod power_cut;
 mod process;
@@ -55,6 +56,8 @@ enum Verb {
     Planted(rows::Rerun),
     /// A steady load beside each kind of bad client: what others notice of it, and the server's memory.
     Abuse(abuse::Abuse),
+    /// The server's memory for each of 15,000 connections that do nothing.
+    Idle(rows::Rerun),
     /// Each fuzz target for some minutes.
     Fuzz(fuzz::Fuzz),
 }
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Verb::DiskFaults(crashes) => crashes::disk_faults(&crashes),
         Verb::Planted(rerun) => planted::run(&rerun),
         Verb::Abuse(abuse) => abuse::run(&abuse),
+        Verb::Idle(rerun) => idle::run(&rerun),
         Verb::Fuzz(fuzz) => fuzz::run(&fuzz),
     };
     match outcome {

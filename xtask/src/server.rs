@@ -1,7 +1,9 @@
 //! A `ringway serve` of our own: started again and again on the same free ports, found by its `run.json`,
 //! killed by its process id.
 
-use std::net::TcpListener;
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,6 +28,7 @@ pub(crate) struct RunFile {
     pub(crate) pid: u32,
     pub(crate) wss: Option<String>,
     pub(crate) ws: Option<String>,
+    pub(crate) admin: String,
 }
 
 /// How a server is started, again and again on the same ports and folder.
@@ -109,6 +112,27 @@ fn free_ports() -> Result<[u16; 3], Failure> {
 }
 
 impl Server {
+    /// What its metrics page says, each family summed over its labels.
+    pub(crate) fn metrics(&self) -> Result<BTreeMap<String, f64>, Failure> {
+        let failed = |error| Failure::Unmet(format!("http://{}/metrics: {error}", self.run.admin));
+        let mut socket = TcpStream::connect(&self.run.admin).map_err(failed)?;
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.run.admin);
+        socket.write_all(request.as_bytes()).map_err(failed)?;
+        let mut page = String::new();
+        socket.read_to_string(&mut page).map_err(failed)?;
+        let mut sums = BTreeMap::new();
+        for line in page.lines().filter(|line| line.starts_with("ringway_")) {
+            if let Some((name, value)) = line.rsplit_once(' ')
+                && let Ok(value) = value.parse::<f64>()
+            {
+                let family = name.split('{').next().unwrap_or(name);
+                *sums.entry(family.to_owned()).or_default() += value;
+            }
+        }
+        Ok(sums)
+    }
+
     /// SIGKILL, and gone when this returns.
     pub(crate) fn kill(mut self) {
         let _ = self.child.kill();
