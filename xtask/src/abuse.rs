@@ -41,6 +41,11 @@ const KINDS: [(&str, u32); 7] = [
 /// Runs without and with the bad client.
 const PAIRS: usize = 3;
 
+/// Runs before that, and their seconds: what a server needs once, and what its store's tables take until
+/// they are written, is there afterwards.
+const WARM_UPS: usize = 3;
+const WARM_UP_SECONDS: u32 = 20;
+
 /// The load: half of the users in groups of 50, the others in pairs.
 const USERS: u32 = 200;
 const MESSAGES_PER_SECOND: u32 = 200;
@@ -87,9 +92,12 @@ fn measure(kind: &str, seconds: u32) -> Result<Value, Failure> {
     plan.tokens(USERS, &tokens)?;
     let load = Load { server: &server, folder: folder.path(), tokens: &tokens, seconds };
 
-    load.run(None)?; // What a server needs once is there afterwards.
+    for _ in 0..WARM_UPS {
+        Load { seconds: WARM_UP_SECONDS, ..load }.run(None)?;
+    }
     let (mut latencies, mut memories, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..PAIRS {
+        let first = settle(&server, u64::MAX)?;
         let alone = load.run(None)?;
         let before = settle(&server, u64::MAX)?;
         let beside = load.run(Some(kind))?;
@@ -99,6 +107,7 @@ fn measure(kind: &str, seconds: u32) -> Result<Value, Failure> {
         let pair = json!({
             "p99_us_without": alone.p99_microseconds,
             "p99_us_with": beside.p99_microseconds,
+            "resident_bytes_before_without": first,
             "resident_bytes_before": before,
             "resident_bytes_during": beside.resident_bytes_max,
             "resident_bytes_after": after,
@@ -126,6 +135,7 @@ fn measure(kind: &str, seconds: u32) -> Result<Value, Failure> {
 }
 
 /// The load on one server.
+#[derive(Clone, Copy)]
 struct Load<'a> {
     server: &'a Server,
     folder: &'a Path,
