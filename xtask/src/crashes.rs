@@ -151,7 +151,7 @@ pub(crate) fn run(
                 server.kill();
                 if let Some(disk) = disk {
                     // Every other cut takes all that was not synced; between them chance decides.
-                    disk.cut_power(if number % 2 == 0 {
+                    disk.cut_power(if number % 2 == 1 {
                         Loss::Everything
                     } else {
                         Loss::Random(dice.next())

@@ -13,19 +13,21 @@ const LOAD: Load = Load { users: 200, group_size: 50, messages_per_second: 400, 
 
 /// The verb.
 pub(crate) fn run(rerun: &Rerun) -> Result<(), Failure> {
-    let outcome = caught("planted-no-fsync", Fault::PowerCut, rerun)
-        .and_then(|()| caught("planted-memory-dedup", Fault::Kill, rerun));
+    // One cut, which takes everything: after half a loss the store may find its log torn in the middle and
+    // refuse to start, which is right and proves nothing of the checker.
+    let outcome = caught("planted-no-fsync", Fault::PowerCut, 1, rerun)
+        .and_then(|()| caught("planted-memory-dedup", Fault::Kill, 5, rerun));
     // The next run of anything must not meet a planted server.
     Profile::Release.build("")?;
     outcome
 }
 
-fn caught(feature: &str, fault: Fault, rerun: &Rerun) -> Result<(), Failure> {
+fn caught(feature: &str, fault: Fault, count: u32, rerun: &Rerun) -> Result<(), Failure> {
     rows::row(feature, rows::SERVER, rerun, || {
         Profile::Release.build(feature)?;
         for seed in 1..=TRIES {
             let folder = crashes::scratch()?;
-            match crashes::run(Profile::Release, folder.path(), LOAD, fault, 5, seed) {
+            match crashes::run(Profile::Release, folder.path(), LOAD, fault, count, seed) {
                 Err(Failure::Broken(_)) => return Ok(serde_json::json!({ "caught_at_seed": seed })),
                 Err(failure) => println!("{feature}, seed {seed}: no verdict: {failure}"),
                 Ok(_) => println!("{feature}, seed {seed}: nothing found"),
