@@ -260,7 +260,16 @@ impl Crew {
             let read = orders.next_number();
             loop {
                 let page =
-                    until_definite(|| api.after(&owner.token, conversation.id, last, PAGE_ENTRIES_MAX))?;
+                    match until_definite(|| api.after(&owner.token, conversation.id, last, PAGE_ENTRIES_MAX))
+                    {
+                        // A conversation that is gone has nothing: the checker is to see that, and what was acked.
+                        Err(ApiError::Refused { status: 404, .. }) => {
+                            let gone = Event::FinalReturned { read, conversation: conversation.id, rows };
+                            lock(&recorder).record(&gone);
+                            break;
+                        }
+                        page => page?,
+                    };
                 let mut recorder = lock(&recorder);
                 for item in &page.items {
                     let (entry, _) = seen::entry(item, conversation.id);
