@@ -383,6 +383,7 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&str)) -> Result<Outcom
     let intervals = load_phase(settings, &crew, &crowd, &recorder, &side, &mut outcome, &mut progress)?;
     outcome.side = side;
 
+    let measured_from = SystemTime::now() - settings.duration;
     crowd.enter(Stage::Drain)?;
     crowd.wait(DRAIN_MAX, || crowd.open_sends() == 0)?;
     outcome.unended = crowd.open_sends();
@@ -404,8 +405,7 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&str)) -> Result<Outcom
     drop(recorder);
 
     if let Some(path) = &settings.latency_log {
-        let start = SystemTime::now() - settings.duration;
-        write_log(path, start, &intervals).map_err(file_error(path))?;
+        write_log(path, measured_from, &intervals).map_err(file_error(path))?;
     }
     if let (Some(writer), Some(path)) = (writer, &settings.history) {
         writer.finish().map_err(file_error(path))?;
