@@ -34,6 +34,10 @@ use exit::{Exit, Failure};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The allocator asks for huge pages, and with them a size class of which one object is used costs 2 MiB:
+    // an empty server took 46 MB instead of 32, and each of 15,000 idle connections 1,267 bytes instead of
+    // 907. A kernel without huge pages refuses this, and gives none.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     match run(command_line::read()) {
         Ok(()) => Exit::Success.into(),
         Err(failure) => {
