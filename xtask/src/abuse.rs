@@ -29,13 +29,13 @@ pub(crate) struct Abuse {
 
 /// Each kind with the seconds of one run. A half-open peer is ended after 45 s of silence.
 const KINDS: [(&str, u32); 7] = [
-    ("slow-reader", 20),
-    ("half-open", 60),
-    ("ping-flood", 20),
-    ("byte-at-a-time", 20),
-    ("reset-mid-frame", 20),
-    ("huge-length", 20),
-    ("stalled-handshakes", 20),
+    ("slow-reader", 10),
+    ("half-open", 55),
+    ("ping-flood", 10),
+    ("byte-at-a-time", 10),
+    ("reset-mid-frame", 10),
+    ("huge-length", 10),
+    ("stalled-handshakes", 10),
 ];
 
 /// Runs without and with the bad client.

@@ -125,7 +125,7 @@ pub(crate) fn run(
     let tokens = folder.join("tokens");
     plan.tokens(load.users, &tokens)?;
     let summary = folder.join("summary.json");
-    let mut clients = start_load(profile, &server, load, folder, &tokens, &summary, seed)?;
+    let mut clients = start_load(profile, &server, load, folder, &tokens, &summary, seed, count == 0)?;
 
     let mut dice = Dice(seed);
     let mut restarts = Vec::new();
@@ -203,6 +203,7 @@ fn system_calls(server: &Server) -> Result<serde_json::Value, Failure> {
     }))
 }
 
+#[expect(clippy::too_many_arguments, reason = "a load is made of these")]
 fn start_load(
     profile: Profile,
     server: &Server,
@@ -211,6 +212,7 @@ fn start_load(
     tokens: &Path,
     summary: &Path,
     seed: u64,
+    measures_server: bool,
 ) -> Result<Child, Failure> {
     let address = server.run.wss.as_deref().unwrap_or_default();
     let mut command = Command::new(binary(profile, "loadgen"));
@@ -224,6 +226,9 @@ fn start_load(
     command.arg("--history").arg(folder.join("history.ndjson"));
     command.arg("--hdr-log").arg(folder.join("latency.hlog"));
     command.arg("--summary").arg(summary);
+    if measures_server {
+        command.args(["--server-pid", &server.run.pid.to_string()]);
+    }
     command.stdin(Stdio::null());
     command.spawn().map_err(|error| Failure::Start { command: "loadgen run".into(), error })
 }
