@@ -28,6 +28,8 @@ fn a_chat_moves_the_families_of_connections_frames_acks_deliveries_ring_and_stor
         ("ringway_gateway_delivery_seconds_count", 1.0),
         ("ringway_gateway_pass_seconds_count", 1.0),
         ("ringway_gateway_ring_enters_total", 1.0),
+        ("ringway_gateway_worker_wakes_total", 1.0),
+        ("ringway_router_endpoint_wakes_total", 1.0),
         ("ringway_router_loop_lag_seconds_count", 1.0),
         ("ringway_store_sync_seconds_count", 1.0),
     ] {

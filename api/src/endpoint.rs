@@ -79,7 +79,9 @@ impl Endpoint for ApiEndpoint {
         Ok(())
     }
 
-    fn wake(&self) {}
+    fn wake(&self) -> bool {
+        false
+    }
 }
 
 /// The router as the API asks it.
@@ -144,7 +146,9 @@ mod tests {
             Ok(())
         }
 
-        fn wake(&self, _: usize) {}
+        fn wake(&self, _: usize) -> bool {
+            false
+        }
     }
 
     async fn ask(answer: Option<Reply>, full: bool) -> (Result<Outcome, Problem>, usize) {

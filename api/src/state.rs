@@ -154,7 +154,9 @@ pub(crate) mod tests {
             Err(Box::new(message))
         }
 
-        fn wake(&self, _: usize) {}
+        fn wake(&self, _: usize) -> bool {
+            false
+        }
     }
 
     /// An API that is not ready, with a development key and no development logins.

@@ -190,7 +190,7 @@ impl Context {
         self.pay_owed();
         for (worker, wake) in self.to_wake.iter_mut().enumerate() {
             if std::mem::take(wake) {
-                self.workers.wake(worker);
+                self.metrics.worker_wakes.add(u64::from(self.workers.wake(worker)));
             }
         }
     }

@@ -44,7 +44,7 @@ impl Endpoint for CoreEndpoint {
         }
     }
 
-    fn wake(&self) {
-        self.outbox.wake();
+    fn wake(&self) -> bool {
+        self.outbox.wake()
     }
 }

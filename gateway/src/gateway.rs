@@ -193,6 +193,8 @@ impl Gateway {
         let (ready, all_ready) = sync_channel(self.cores.len());
         for (index, core) in self.cores.into_iter().enumerate() {
             let outbox = core.outbox;
+            let counted = Arc::clone(&running.metrics[index]);
+            let wake = move || counted.http_wakes.add(u64::from(outbox.wake()));
             let thread = CoreThread {
                 endpoint: EndpointId(started.endpoint_base.0 + index as u16),
                 // Rings of one core share its CPU. With fewer CPUs than cores, the kernel decides.
@@ -206,7 +208,7 @@ impl Gateway {
                     tls: running.tls.clone(),
                     workers: Arc::clone(&started.workers),
                     metrics: Arc::clone(&running.metrics[index]),
-                    http: HttpDoor::new(started.http.clone(), Arc::new(move || outbox.wake())),
+                    http: HttpDoor::new(started.http.clone(), Arc::new(wake)),
                     epoch_ms: 0,
                     seed: random_seed(),
                 },

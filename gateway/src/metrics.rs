@@ -63,6 +63,10 @@ pub struct CoreMetrics {
     pub passes: Counter,
     /// System calls into the ring.
     pub enters: Counter,
+    /// Workers that slept when this core had something for them and woke them, a system call each.
+    pub worker_wakes: Counter,
+    /// Times that the HTTP server's threads woke this core, a system call of theirs each.
+    pub http_wakes: Counter,
     /// Completions that one pass handled.
     pub completions_a_pass: Histogram,
     /// Time one pass took, from its wake-up to its next sleep: what a ready socket may wait.
@@ -114,7 +118,7 @@ impl Closes {
 /// Renders all cores. A label names the core.
 pub fn render(cores: &[Arc<CoreMetrics>], text: &mut Text) {
     type Counted = (&'static str, &'static str, fn(&CoreMetrics) -> &Counter);
-    let counters: [Counted; 26] = [
+    let counters: [Counted; 28] = [
         ("accepted_total", "Sockets accepted.", |core| &core.accepted),
         ("refused_total", "Sockets turned away.", |core| &core.refused),
         ("closed_total", "Sockets closed.", |core| &core.closed),
@@ -148,6 +152,14 @@ pub fn render(cores: &[Arc<CoreMetrics>], text: &mut Text) {
         ("inbox_messages_total", "Messages taken from the inbox.", |core| &core.inbox_messages),
         ("passes_total", "Passes of the event loop.", |core| &core.passes),
         ("ring_enters_total", "System calls into the ring.", |core| &core.enters),
+        ("worker_wakes_total", "Wake-ups of router workers that slept, a system call each.", |core| {
+            &core.worker_wakes
+        }),
+        (
+            "http_wakes_total",
+            "Wake-ups of this core by the HTTP server, a system call of its threads each.",
+            |core| &core.http_wakes,
+        ),
         ("ring_buffers_exhausted_total", "Receives ended without a free buffer.", |core| {
             &core.buffers_exhausted
         }),

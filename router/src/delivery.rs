@@ -17,6 +17,7 @@ pub(crate) struct Delivery {
     ways: Vec<Way>,
     fan_outs_max: usize,
     dropped: u64,
+    wakes: u64,
 }
 
 #[derive(Default)]
@@ -31,7 +32,7 @@ struct Way {
 impl Delivery {
     pub(crate) fn new(endpoints: Endpoints, fan_outs_max: usize) -> Self {
         let ways = (0..endpoints.count()).map(|_| Way::default()).collect();
-        Self { endpoints, ways, fan_outs_max, dropped: 0 }
+        Self { endpoints, ways, fan_outs_max, dropped: 0, wakes: 0 }
     }
 
     /// Sends a message on its way. An endpoint that does not exist gets nothing.
@@ -80,7 +81,7 @@ impl Delivery {
                 way.pushed = true;
             }
             if std::mem::take(&mut way.pushed) {
-                target.wake();
+                self.wakes += u64::from(target.wake());
             }
             all_gone &= way.backlog.is_empty();
         }
@@ -90,6 +91,11 @@ impl Delivery {
     /// Fan-outs that were dropped so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Endpoints that were woken so far, with a system call each.
+    pub(crate) fn wakes(&self) -> u64 {
+        self.wakes
     }
 }
 
@@ -121,8 +127,8 @@ mod tests {
         fn push(&self, message: ToEndpoint) -> Result<(), Box<ToEndpoint>> {
             self.0.push(message).map_err(Box::new)
         }
-        fn wake(&self) {
-            self.0.wake();
+        fn wake(&self) -> bool {
+            self.0.wake()
         }
     }
 

@@ -304,6 +304,7 @@ impl Driver {
         self.state.busy = busy;
         self.crew.work.fetch_sub(std::mem::take(&mut self.state.forwards_taken), Ordering::SeqCst);
         self.metrics.fan_outs_dropped.set(self.delivery.dropped());
+        self.metrics.endpoint_wakes.set(self.delivery.wakes());
         self.metrics.conversations.set(self.core.conversations_loaded() as u64);
         self.metrics.keys.set(self.core.keys_loaded() as u64);
         self.metrics.open_requests.set(self.core.requests_open() as u64);

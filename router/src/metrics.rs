@@ -20,6 +20,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) forwards: Counter,
     pub(crate) flushes_failed: Counter,
     pub(crate) fan_outs_dropped: Gauge,
+    pub(crate) endpoint_wakes: Gauge,
     pub(crate) inbox_full: Counter,
     pub(crate) ack_latency: Histogram,
     pub(crate) flush_entries: Histogram,
@@ -94,6 +95,12 @@ impl RouterMetrics {
             "ringway_router_fan_outs_dropped_total",
             "Bodies dropped for a slow endpoint.",
             self.each(dropped),
+        );
+        let wakes = |m: &WorkerMetrics| m.endpoint_wakes.get();
+        text.counter(
+            "ringway_router_endpoint_wakes_total",
+            "Wake-ups of gateway cores that slept, a system call each.",
+            self.each(wakes),
         );
         self.gauge(text, "ringway_router_inbox_depth", "Messages that waited at the last pass.", |m| {
             &m.inbox_depth

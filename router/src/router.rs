@@ -172,8 +172,8 @@ impl Workers for LocalWorkers {
         })
     }
 
-    fn wake(&self, worker: usize) {
-        self.inboxes[worker].wake();
+    fn wake(&self, worker: usize) -> bool {
+        self.inboxes[worker].wake()
     }
 }
 

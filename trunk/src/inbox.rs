@@ -11,7 +11,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -31,7 +31,6 @@ struct Shared<T> {
     /// queue, read after a push: one of the two sees the other.
     sleeping: AtomicBool,
     event: OwnedFd,
-    wakes: AtomicU64,
 }
 
 /// An inbox of at most `capacity` messages and a sending end for it.
@@ -44,7 +43,6 @@ pub fn inbox<T>(capacity: usize) -> io::Result<(Inbox<T>, Outbox<T>)> {
         queue: ArrayQueue::new(capacity),
         sleeping: AtomicBool::new(false),
         event: rustix::event::eventfd(0, flags)?,
-        wakes: AtomicU64::new(0),
     });
     Ok((Inbox { shared: Arc::clone(&shared) }, Outbox { shared }))
 }
@@ -108,15 +106,16 @@ impl<T> Outbox<T> {
         self.shared.queue.push(message)
     }
 
-    /// Wakes the consumer if it sleeps.
-    pub fn wake(&self) {
+    /// Wakes the consumer if it sleeps. True if it did: that took a system call, for who counts them.
+    pub fn wake(&self) -> bool {
         fence(Ordering::SeqCst);
-        if self.shared.sleeping.load(Ordering::Relaxed) && self.shared.sleeping.swap(false, Ordering::AcqRel)
-        {
-            self.shared.wakes.fetch_add(1, Ordering::Relaxed);
+        let sleeps = self.shared.sleeping.load(Ordering::Relaxed)
+            && self.shared.sleeping.swap(false, Ordering::AcqRel);
+        if sleeps {
             // It fails only when the counter is full, and then the consumer is awake already.
             let _ = rustix::io::write(&self.shared.event, &1u64.to_ne_bytes());
         }
+        sleeps
     }
 
     /// A push and a wake.
@@ -127,11 +126,6 @@ impl<T> Outbox<T> {
         self.push(message)?;
         self.wake();
         Ok(())
-    }
-
-    /// Wake-ups so far, for the metrics.
-    pub fn wakes(&self) -> u64 {
-        self.shared.wakes.load(Ordering::Relaxed)
     }
 
     /// Messages waiting now.
@@ -148,5 +142,23 @@ impl<T> Outbox<T> {
 impl<T> Clone for Outbox<T> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_wake_up_of_a_sleeper_is_a_system_call() {
+        let (inbox, outbox) = inbox::<u32>(2).unwrap();
+        assert!(!outbox.wake(), "the consumer is awake");
+        assert!(inbox.prepare_to_sleep());
+        outbox.push(1).unwrap();
+        assert!(outbox.wake(), "it sleeps");
+        assert!(!outbox.wake(), "it was woken already");
+        assert_eq!(rustix::io::read(inbox.event(), &mut [0; 8]), Ok(8));
+        assert!(!inbox.prepare_to_sleep(), "a message waits");
+        assert!(!outbox.wake(), "so it did not sleep");
     }
 }

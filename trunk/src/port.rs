@@ -17,8 +17,8 @@ pub trait Workers: Send + Sync {
     /// Gives the message back when the inbox is full: answer the client `unavailable`.
     fn push(&self, worker: usize, message: ToRouter) -> Result<(), Box<ToRouter>>;
 
-    /// Wakes a worker after the last push of a pass.
-    fn wake(&self, worker: usize);
+    /// Wakes a worker after the last push of a pass. True if that took a system call.
+    fn wake(&self, worker: usize) -> bool;
 
     /// The worker of a shard.
     fn of(&self, shard: ShardId) -> usize {
@@ -34,8 +34,8 @@ pub trait Endpoint: Send + Sync {
     /// Gives the message back when the inbox is full.
     fn push(&self, message: ToEndpoint) -> Result<(), Box<ToEndpoint>>;
 
-    /// Wakes the endpoint after the last push of a pass.
-    fn wake(&self);
+    /// Wakes the endpoint after the last push of a pass. True if that took a system call.
+    fn wake(&self) -> bool;
 }
 
 /// All endpoints, by their number.

@@ -190,13 +190,17 @@ pub(crate) fn run(
 }
 
 /// What the gateway's cores asked of the kernel for each message that went in or out, over the life of the
-/// server: its rings' enters, which are all that a core calls on the way of a message.
+/// server: its rings' enters and its wake-ups of router workers, which are all that a core calls on the way of
+/// a message.
 fn system_calls(server: &Server) -> Result<serde_json::Value, Failure> {
     let metrics = server.metrics()?;
     let of = |name: &str| metrics.get(&format!("ringway_gateway_{name}")).copied().unwrap_or_default();
     let messages = of("frames_in_total") + of("frames_out_total");
+    let (enters, wakes) = (of("ring_enters_total"), of("worker_wakes_total"));
     Ok(serde_json::json!({
-        "enters_a_message": of("ring_enters_total") / messages,
+        "enters_a_message": enters / messages,
+        "wakes_a_message": wakes / messages,
+        "system_calls_a_message": (enters + wakes) / messages,
         "completions_a_pass": of("completions_a_pass_sum") / of("completions_a_pass_count"),
         "sends_a_frame_out": of("sends_total") / of("frames_out_total"),
         "frames": messages,

@@ -50,8 +50,9 @@ impl Workers for Script {
         Ok(())
     }
 
-    fn wake(&self, worker: usize) {
+    fn wake(&self, worker: usize) -> bool {
         self.woken.lock().unwrap().push(worker);
+        true
     }
 }
 

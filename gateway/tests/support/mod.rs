@@ -75,11 +75,12 @@ impl Workers for TestWorkers {
         Ok(())
     }
 
-    fn wake(&self, _: usize) {
+    fn wake(&self, _: usize) -> bool {
         let queue = std::mem::take(&mut *self.queue.lock().unwrap());
         for message in queue {
             self.handle(message);
         }
+        true
     }
 }
 

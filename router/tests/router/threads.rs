@@ -80,8 +80,8 @@ impl Endpoint for Ear {
         self.0.push(message).map_err(Box::new)
     }
 
-    fn wake(&self) {
-        self.0.wake();
+    fn wake(&self) -> bool {
+        self.0.wake()
     }
 }
 
