@@ -17,6 +17,7 @@ pub(crate) struct Delivery {
     ways: Vec<Way>,
     fan_outs_max: usize,
     dropped: u64,
+    moved: u64,
     wakes: u64,
 }
 
@@ -32,7 +33,7 @@ struct Way {
 impl Delivery {
     pub(crate) fn new(endpoints: Endpoints, fan_outs_max: usize) -> Self {
         let ways = (0..endpoints.count()).map(|_| Way::default()).collect();
-        Self { endpoints, ways, fan_outs_max, dropped: 0, wakes: 0 }
+        Self { endpoints, ways, fan_outs_max, dropped: 0, moved: 0, wakes: 0 }
     }
 
     /// Sends a message on its way. An endpoint that does not exist gets nothing.
@@ -79,6 +80,7 @@ impl Delivery {
                 }
                 way.fan_outs -= usize::from(is_fan_out);
                 way.pushed = true;
+                self.moved += 1;
             }
             if std::mem::take(&mut way.pushed) {
                 self.wakes += u64::from(target.wake());
@@ -86,6 +88,11 @@ impl Delivery {
             all_gone &= way.backlog.is_empty();
         }
         all_gone
+    }
+
+    /// Messages that went out of a backlog so far.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// Fan-outs that were dropped so far.

@@ -16,7 +16,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringway_protocol::ids::{ConversationId, Position, Timestamp};
@@ -26,6 +26,7 @@ use ringway_trunk::{Inbox, Outbox};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::delivery::Delivery;
+use crate::mailbox::Mailboxes;
 use crate::metrics::{WorkerMetrics, refusal_index};
 use crate::shard::{Action, Caller, Committed, Event, FlushId, Forward, Moment, QueryId, Worker};
 
@@ -40,6 +41,9 @@ const STEPS_BETWEEN_ACTIONS: usize = 512;
 const TICK: Duration = Duration::from_millis(50);
 /// Longest sleep while an endpoint's backlog waits for room, which nobody tells.
 const BACKLOG_TICK: Duration = Duration::from_millis(1);
+/// In a drain, an endpoint that takes nothing for so long has ended before the router: nobody is there
+/// whom its backlog could reach.
+const GONE_AFTER: Duration = Duration::from_millis(500);
 
 /// What comes into a worker's inbox.
 #[derive(Debug)]
@@ -59,14 +63,13 @@ pub(crate) enum StoreAnswer {
 }
 
 /// What the threads of all workers share.
-#[derive(Debug)]
 pub(crate) struct Crew {
     /// The start of the steady clock.
     pub(crate) began: Instant,
     /// The router was told to stop.
     pub(crate) draining: AtomicBool,
-    /// Workers with something open, and requests between two workers. A drain is over at 0.
-    pub(crate) work: AtomicUsize,
+    /// All inboxes, and what is counted as open.
+    pub(crate) mailboxes: Arc<Mailboxes>,
     /// After a drain was asked for, the longest wait for what is open.
     pub(crate) drain_limit: Duration,
 }
@@ -79,7 +82,6 @@ pub(crate) struct Driver {
     pub(crate) inbox: Inbox<Letter>,
     pub(crate) answers: Inbox<StoreAnswer>,
     pub(crate) answers_in: Outbox<StoreAnswer>,
-    pub(crate) workers: Vec<Outbox<Letter>>,
     pub(crate) delivery: Delivery,
     pub(crate) consumer: Option<Consumer>,
     pub(crate) metrics: Arc<WorkerMetrics>,
@@ -88,7 +90,7 @@ pub(crate) struct Driver {
 }
 
 /// What changes from pass to pass.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct DriverState {
     actions: Vec<Action>,
     /// Answers taken out of their queue in this pass.
@@ -97,10 +99,27 @@ pub(crate) struct DriverState {
     to_wake: Vec<usize>,
     /// Requests of other workers taken in during this pass.
     forwards_taken: usize,
-    /// Whether this worker counts in `Crew::work`.
+    /// Whether this worker counts as working: until it has seen the drain and has nothing open.
     busy: bool,
     draining_since: Option<Instant>,
     backlog: bool,
+    /// Backlog that went so far, and when that was last seen to rise.
+    backlog_moved: (u64, Option<Instant>),
+}
+
+impl Default for DriverState {
+    fn default() -> Self {
+        Self {
+            actions: Vec::new(),
+            taken: Vec::new(),
+            to_wake: Vec::new(),
+            forwards_taken: 0,
+            busy: true, // `Mailboxes::new` counts every worker
+            draining_since: None,
+            backlog: false,
+            backlog_moved: (0, None),
+        }
+    }
 }
 
 impl Driver {
@@ -111,8 +130,11 @@ impl Driver {
                 self.sleep();
             }
         }
+        if self.state.busy {
+            self.crew.mailboxes.end_work(1);
+        }
         // What came too late to be taken in is refused rather than left without an answer.
-        self.pass();
+        self.crew.mailboxes.leave(usize::from(self.number), self.inbox);
     }
 
     /// One pass. False if there was nothing to do.
@@ -273,36 +295,32 @@ impl Driver {
 
     fn forward(&mut self, worker: usize, forward: Box<Forward>, now: Instant) {
         self.metrics.forwards.increment();
-        // Counted before it is there, so that no drain ends in between.
-        self.crew.work.fetch_add(1, Ordering::SeqCst);
-        match self.workers[worker].push(Letter::Forwarded(forward)) {
+        match self.crew.mailboxes.push(worker, Letter::Forwarded(forward)) {
             Ok(()) => {
                 if !self.state.to_wake.contains(&worker) {
                     self.state.to_wake.push(worker);
                 }
             }
-            Err(letter) => {
-                self.crew.work.fetch_sub(1, Ordering::SeqCst);
-                if let Letter::Forwarded(forward) = letter {
-                    self.reply(forward.caller, Err(Refusal::Unavailable), now);
-                }
-            }
+            Err(Letter::Forwarded(forward)) => self.reply(forward.caller, Err(Refusal::Unavailable), now),
+            Err(Letter::Endpoint(_)) => unreachable!("a forward comes back as one"),
         }
     }
 
     fn end_pass(&mut self) {
         self.state.backlog = !self.delivery.end_pass();
         for worker in self.state.to_wake.drain(..) {
-            self.workers[worker].wake();
+            self.crew.mailboxes.wake(worker);
         }
-        let busy = !self.core.is_idle() || self.state.backlog;
+        let drained = self.state.draining_since.is_some() && self.core.is_idle() && !self.backlog_moves();
+        let busy = !drained;
         if busy && !self.state.busy {
-            self.crew.work.fetch_add(1, Ordering::SeqCst);
+            self.crew.mailboxes.begin_work();
         } else if !busy && self.state.busy {
-            self.crew.work.fetch_sub(1, Ordering::SeqCst);
+            self.crew.mailboxes.end_work(1);
         }
         self.state.busy = busy;
-        self.crew.work.fetch_sub(std::mem::take(&mut self.state.forwards_taken), Ordering::SeqCst);
+        // After this worker itself: what was taken in and is open counts here by now.
+        self.crew.mailboxes.end_work(std::mem::take(&mut self.state.forwards_taken));
         self.metrics.fan_outs_dropped.set(self.delivery.dropped());
         self.metrics.endpoint_wakes.set(self.delivery.wakes());
         self.metrics.conversations.set(self.core.conversations_loaded() as u64);
@@ -312,9 +330,19 @@ impl Driver {
         self.metrics.users.set(self.core.users_connected() as u64);
     }
 
+    /// In a drain: whether something waits for an endpoint that is still there.
+    fn backlog_moves(&mut self) -> bool {
+        let now = self.read_clock();
+        let moved = self.delivery.moved();
+        let (before, since) = self.state.backlog_moved;
+        let since = if moved == before { since.unwrap_or(now) } else { now };
+        self.state.backlog_moved = (moved, Some(since));
+        self.state.backlog && now.duration_since(since) < GONE_AFTER
+    }
+
     fn is_drained(&self) -> bool {
         let Some(since) = self.state.draining_since else { return false };
-        let over = self.crew.work.load(Ordering::SeqCst) == 0 && self.inbox.is_empty();
+        let over = self.crew.mailboxes.is_drained() && self.inbox.is_empty();
         if !over && self.read_clock().duration_since(since) > self.crew.drain_limit {
             tracing::warn!(worker = self.number, "stops with work open: the store did not answer in time");
             return true;

@@ -9,6 +9,7 @@
 
 mod delivery;
 mod driver;
+mod mailbox;
 mod metrics;
 mod router;
 mod settings;

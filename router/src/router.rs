@@ -3,17 +3,18 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ringway_protocol::trunk::ToRouter;
 use ringway_store_writer::store::Store;
-use ringway_trunk::{Endpoints, Inbox, Outbox, Workers, inbox};
+use ringway_trunk::{Endpoints, Inbox, Workers, inbox};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::delivery::Delivery;
 use crate::driver::{Consumer, Crew, Driver, DriverState, Letter};
+use crate::mailbox::Mailboxes;
 use crate::metrics::RouterMetrics;
 use crate::settings::{RouterError, RouterSettings};
 use crate::shard::{Worker, WorkerSettings};
@@ -27,7 +28,7 @@ pub struct Router {
     settings: RouterSettings,
     store: Arc<dyn Store>,
     inboxes: Vec<Inbox<Letter>>,
-    workers: Arc<LocalWorkers>,
+    mailboxes: Arc<Mailboxes>,
     metrics: RouterMetrics,
     consumer: Option<Consumer>,
 }
@@ -35,17 +36,14 @@ pub struct Router {
 /// A router whose workers run. Stop it, then join it.
 pub struct RunningRouter {
     crew: Arc<Crew>,
-    workers: Arc<LocalWorkers>,
     metrics: RouterMetrics,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// The workers of this process.
 struct LocalWorkers {
-    inboxes: Vec<Outbox<Letter>>,
+    mailboxes: Arc<Mailboxes>,
     metrics: RouterMetrics,
-    /// The threads are gone: nobody would answer.
-    closed: AtomicBool,
 }
 
 impl Router {
@@ -63,14 +61,13 @@ impl Router {
             inboxes.push(receiving);
             outboxes.push(sending);
         }
-        let closed = AtomicBool::new(false);
-        let workers = Arc::new(LocalWorkers { inboxes: outboxes, metrics: metrics.clone(), closed });
-        Ok(Self { settings, store, inboxes, workers, metrics, consumer: None })
+        let mailboxes = Arc::new(Mailboxes::new(outboxes, metrics.clone()));
+        Ok(Self { settings, store, inboxes, mailboxes, metrics, consumer: None })
     }
 
     /// The workers, as endpoints reach them.
     pub fn workers(&self) -> Arc<dyn Workers> {
-        Arc::clone(&self.workers) as Arc<dyn Workers>
+        Arc::new(LocalWorkers { mailboxes: Arc::clone(&self.mailboxes), metrics: self.metrics.clone() })
     }
 
     /// The counters of all workers.
@@ -88,15 +85,15 @@ impl Router {
     /// # Errors
     /// [`RouterError::System`] if the system gives no thread or descriptor.
     pub fn start(self, endpoints: Endpoints) -> Result<RunningRouter, RouterError> {
+        self.mailboxes.set_endpoints(endpoints.clone());
         let crew = Arc::new(Crew {
             began: now(),
             draining: AtomicBool::new(false),
-            work: AtomicUsize::new(0),
+            mailboxes: Arc::clone(&self.mailboxes),
             drain_limit: self.settings.request_deadline + Duration::from_secs(2),
         });
         let mut running = RunningRouter {
             crew: Arc::clone(&crew),
-            workers: Arc::clone(&self.workers),
             metrics: self.metrics.clone(),
             threads: Vec::new(),
         };
@@ -109,7 +106,6 @@ impl Router {
                 inbox: own_inbox,
                 answers,
                 answers_in,
-                workers: self.workers.inboxes.clone(),
                 delivery: Delivery::new(endpoints.clone(), self.settings.backlog_max),
                 consumer: self.consumer.clone(),
                 metrics: Arc::clone(&self.metrics.0[number]),
@@ -133,8 +129,8 @@ impl RunningRouter {
     /// Tells the workers to finish what is open and end. New requests are refused as `unavailable`.
     pub fn stop(&self) {
         self.crew.draining.store(true, Ordering::SeqCst);
-        for inbox in &self.workers.inboxes {
-            inbox.wake();
+        for worker in 0..self.crew.mailboxes.count() {
+            self.crew.mailboxes.wake(worker);
         }
     }
 
@@ -145,7 +141,6 @@ impl RunningRouter {
                 tracing::error!("a router worker ended by a panic");
             }
         }
-        self.workers.closed.store(true, Ordering::SeqCst);
     }
 
     /// The counters of all workers.
@@ -156,14 +151,11 @@ impl RunningRouter {
 
 impl Workers for LocalWorkers {
     fn count(&self) -> usize {
-        self.inboxes.len()
+        self.mailboxes.count()
     }
 
     fn push(&self, worker: usize, message: ToRouter) -> Result<(), Box<ToRouter>> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(Box::new(message));
-        }
-        self.inboxes[worker].push(Letter::Endpoint(message)).map_err(|letter| {
+        self.mailboxes.push(worker, Letter::Endpoint(message)).map_err(|letter| {
             self.metrics.0[worker].inbox_full.increment();
             match letter {
                 Letter::Endpoint(message) => Box::new(message),
@@ -173,7 +165,7 @@ impl Workers for LocalWorkers {
     }
 
     fn wake(&self, worker: usize) -> bool {
-        self.inboxes[worker].wake()
+        self.mailboxes.wake(worker)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ringway_metrics::Text;
@@ -28,6 +28,10 @@ type Work = Box<dyn FnOnce(&mut ModelStore) + Send>;
 struct ThreadStore {
     work: Sender<Work>,
     status: Arc<RwLock<Status>>,
+    /// Held by the test, it keeps whoever reads in the middle of a pass.
+    reads: Arc<Mutex<()>>,
+    /// Passes of all workers, each of which begins with a look at the status.
+    passes: Arc<AtomicU64>,
 }
 
 impl ThreadStore {
@@ -44,7 +48,7 @@ impl ThreadStore {
             }
         };
         thread.spawn(run).unwrap();
-        Self { work, status }
+        Self { work, status, reads: Arc::default(), passes: Arc::default() }
     }
 
     fn give(&self, work: impl FnOnce(&mut ModelStore) + Send + 'static) {
@@ -61,6 +65,7 @@ impl Store for ThreadStore {
     }
 
     fn read(&self, query: Query, done: Done<Result<Answer, StoreError>>) {
+        drop(self.reads.lock().unwrap_or_else(PoisonError::into_inner));
         self.give(move |store| done(Ok(store.answer(&query))));
     }
 
@@ -69,6 +74,7 @@ impl Store for ThreadStore {
     }
 
     fn status(&self) -> Status {
+        self.passes.fetch_add(1, Ordering::SeqCst);
         *self.status.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,8 +106,17 @@ struct House {
 
 impl House {
     fn start(worker_count: usize, inbox_capacity: usize, backlog_max: usize) -> Self {
+        Self::with(Arc::new(ThreadStore::start()), worker_count, inbox_capacity, backlog_max)
+    }
+
+    fn with(
+        store: Arc<ThreadStore>,
+        worker_count: usize,
+        inbox_capacity: usize,
+        backlog_max: usize,
+    ) -> Self {
         let settings = RouterSettings { worker_count, backlog_max, ..RouterSettings::default() };
-        let mut router = Router::new(settings, Arc::new(ThreadStore::start())).unwrap();
+        let mut router = Router::new(settings, store).unwrap();
         let committed = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&committed);
         router.set_consumer(Arc::new(move |_| {
@@ -269,6 +284,68 @@ fn what_is_open_is_finished_before_the_workers_end() {
         assert!(matches!(outcome, Ok(Outcome::Sent { .. }) | Err(Refusal::Unavailable)), "{outcome:?}");
     }
     house.router.join();
+}
+
+/// One worker is in the middle of a pass, with nothing open yet, when the drain begins; the other has
+/// nothing to do. What the first hands over at the end of that pass must find the second one there.
+#[test]
+fn a_worker_that_is_in_a_pass_keeps_the_others_from_ending() {
+    let store = Arc::new(ThreadStore::start());
+    let (reads, passes) = (Arc::clone(&store.reads), Arc::clone(&store.passes));
+    let mut house = House::with(Arc::clone(&store), 2, 1 << 16, 1 << 16);
+    let alice = user("alice");
+    let group = group(&mut house, &alice, &[]);
+    let theirs = house.workers.of(group.shard());
+    let held = reads.lock().unwrap();
+    let asking = house.next_request;
+    for (request, operation) in
+        [(asking, Operation::Heads { since: None }), (asking + 1, send(Target::Conversation(group), 1))]
+    {
+        let message = ToRouter::Request {
+            connection: seat(1),
+            request: RequestId(request),
+            user: alice.clone(),
+            operation,
+        };
+        house.workers.push(1 - theirs, message).unwrap();
+    }
+    house.workers.wake(1 - theirs);
+    house.next_request += 2;
+    let (before, held_by) = (passes.load(Ordering::SeqCst), Arc::strong_count(&store));
+    house.until("the reader to be held", |_| passes.load(Ordering::SeqCst) > before + 3);
+    house.router.stop();
+    let stopped = passes.load(Ordering::SeqCst);
+    house.until("passes after the drain, or an end", |_| {
+        passes.load(Ordering::SeqCst) > stopped + 3 || Arc::strong_count(&store) < held_by
+    });
+    drop(held);
+    assert!(house.reply(RequestId(asking)).is_ok());
+    let sent = house.reply(RequestId(asking + 1));
+    assert!(matches!(sent, Ok(Outcome::Sent { .. })), "it was taken in before the drain: {sent:?}");
+    house.router.join();
+}
+
+#[test]
+fn an_endpoint_that_ended_first_does_not_hold_the_drain_up() {
+    let mut house = House::start(2, 8, 1 << 16);
+    let (alice, bob) = (user("alice"), user("bob"));
+    house.attach(seat(2), &bob);
+    let group = group(&mut house, &alice, &["bob"]);
+    for id in 0..100 {
+        house.ask(seat(1), &alice, send(Target::Conversation(group), id));
+    }
+    #[expect(clippy::disallowed_methods, reason = "the test's own patience")]
+    let asked = Instant::now();
+    while house.committed.load(Ordering::Relaxed) < 101 {
+        assert!(asked.elapsed() < PATIENCE, "the worker goes on without its endpoint");
+        std::thread::yield_now();
+    }
+    #[expect(clippy::disallowed_methods, reason = "the test's own patience")]
+    let began = Instant::now();
+    house.router.stop();
+    house.router.join();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?}: waited for an endpoint that listens no more");
 }
 
 #[test]
