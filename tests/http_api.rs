@@ -212,6 +212,37 @@ fn an_idempotency_key_makes_one_conversation() {
 }
 
 #[test]
+fn an_idempotency_key_with_another_body_is_a_conflict() {
+    let server = Server::start(&[]);
+    let (http, alice) = (server.http(), server.token("alice"));
+    let make_at = |path: &str, body: Value| {
+        let headers = [("idempotency-key", "k1")];
+        http.call_with("POST", &format!("/api/v1{path}"), Some(&alice), &headers, &body.to_string())
+    };
+    let make =
+        |name: &str, members: &[&str]| make_at("/conversations", json!({"name": name, "member_ids": members}));
+    let first = make("tea", &["bob", "carol"]).expect(201).json();
+    let id = first["conversation_id"].as_str().unwrap();
+    for (name, members) in
+        [("coffee", &["bob", "carol"][..]), ("tea", &["bob"]), ("tea", &["bob", "dora"]), ("tea", &[])]
+    {
+        is_problem(&make(name, members), 409, "duplicate_conflict");
+    }
+    is_problem(&make_at("/chats", json!({"name": "x", "memberIds": ["bob"]})), 409, "duplicate_conflict");
+    let same = |answer: Answer| assert_eq!(answer.expect(200).json()["conversation_id"], id);
+    same(make("tea", &["carol", "bob", "bob", "alice"]));
+    same(make_at("/chats", json!({"name": "tea", "memberIds": ["bob", "carol"]})));
+
+    // What the group became since is not what its key was used for.
+    let caller = Caller::of(&server, "alice");
+    caller.call("PATCH", &format!("/conversations/{id}"), Some(json!({"name": "coffee"}))).expect(200);
+    caller.call("DELETE", &format!("/conversations/{id}/members/bob"), None).expect(200);
+    same(make("tea", &["bob", "carol"]));
+    is_problem(&make("coffee", &["carol"]), 409, "duplicate_conflict");
+    assert_eq!(caller.get("/conversations")["conversations"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn members_come_and_go_and_see_what_was_theirs() {
     let server = Server::start(&[]);
     let (alice, carol) = (Caller::of(&server, "alice"), Caller::of(&server, "carol"));

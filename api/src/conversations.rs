@@ -3,15 +3,17 @@
 //! Changes go to the router, which decides; views are read from the store after the change is durable, so
 //! that an answer shows what it did.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::State as From_;
 use http::{HeaderMap, StatusCode};
-use ringway_protocol::entry::{ConversationKind, Role};
+use ringway_protocol::entry::{Change, Content, ConversationKind, Role};
 use ringway_protocol::ids::{ConversationId, Seq};
 use ringway_protocol::limits::{CONVERSATION_NAME_BYTES_MAX, GROUP_MEMBERS_MAX};
 use ringway_protocol::trunk::{Operation, Outcome};
 use ringway_protocol::user::{ClientMessageId, UserId};
-use ringway_store_writer::store::{Answer, Query, Summary};
+use ringway_store_writer::store::{Answer, From, Query, Summary};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -114,7 +116,8 @@ pub(crate) struct ChangeAnswer {
 /// Make a conversation.
 ///
 /// The caller becomes its owner. A direct conversation is the same for the same pair, made once (200 if it
-/// was there). `Idempotency-Key` (1 to 64 bytes) makes a retry safe.
+/// was there). `Idempotency-Key` (1 to 64 bytes) makes a retry for a group safe: with the same name and
+/// members the group is answered as it is now (200), with others the answer is `duplicate_conflict`.
 #[utoipa::path(post, path = "/conversations", tag = "conversations", request_body = CreateRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 64 bytes")), responses(
     (status = 201, body = ConversationView),
@@ -149,11 +152,54 @@ pub(crate) async fn make(
     idempotency_key: Option<ClientMessageId>,
 ) -> Result<(StatusCode, ConversationView), Problem> {
     let operation = creation(user, kind, name, member_ids, idempotency_key)?;
+    let asked = Founding::under_key(&operation, user);
     let Outcome::Created { conversation, created, .. } = state.trunk.ask(user, operation).await? else {
         return Err(Problem::unavailable());
     };
+    if let Some(asked) = asked.filter(|_| !created)
+        && asked != Founding::of(state, user, conversation).await?
+    {
+        let detail = "this Idempotency-Key made a group of another name or of other members: \
+                      take a new key for a new group";
+        return Err(Problem::new(Code::DuplicateConflict, detail));
+    }
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, view_of(state, user, conversation).await?))
+}
+
+/// What a group began with: the same for every retry under one key, however the group changed since.
+#[derive(Debug, PartialEq, Eq)]
+struct Founding {
+    name: String,
+    members: BTreeSet<UserId>,
+}
+
+impl Founding {
+    /// What is asked for under a key. A direct conversation is its pair's, and looks at no key.
+    fn under_key(operation: &Operation, creator: &UserId) -> Option<Self> {
+        let Operation::Create { kind: ConversationKind::Group, name, members, idempotency_key: Some(_) } =
+            operation
+        else {
+            return None;
+        };
+        let members = members.iter().chain([creator]).cloned().collect();
+        Some(Self { name: name.clone(), members })
+    }
+
+    /// What a group of `creator` began with: its first entry says so for ever.
+    async fn of(state: &Shared, creator: &UserId, conversation: ConversationId) -> Result<Self, Problem> {
+        let query =
+            Query::Entries { conversation, user: creator.clone(), from: From::After(Seq(0)), limit: 1 };
+        let Answer::Entries { entries, .. } = state.read(query).await? else {
+            return Err(Problem::unavailable());
+        };
+        let first = entries.first().ok_or_else(Problem::not_found)?;
+        let Content::Change(Change::Created { name, members, .. }) = entry_json::decode(first)?.content else {
+            tracing::error!(%conversation, "the first entry of a conversation does not say how it was made");
+            return Err(Problem::unavailable());
+        };
+        Ok(Self { name, members: members.into_iter().map(|(user, _)| user).collect() })
+    }
 }
 
 fn creation(

@@ -42,7 +42,7 @@ pub(crate) enum Code {
     ConversationFull,
     /// Not certain to be stored: repeat with the same `client_msg_id`.
     Unavailable,
-    /// The same `client_msg_id` with another body.
+    /// The same `client_msg_id` or `Idempotency-Key` with another body.
     DuplicateConflict,
     /// The request is JSON and makes no sense.
     Invalid,
