@@ -59,9 +59,9 @@ fn a_history_gives_the_same_verdict_from_its_file() {
     let [client, trace] = [0, 1].map(|index: usize| HistoryWriter::create(&paths[index]).unwrap());
     let (mut to_client, mut to_trace) = (client.recorder(), trace.recorder());
     for record in &records {
-        use ringway_loadgen::history::Event::{Acked, Delivered, Durable};
+        use ringway_loadgen::history::Event::{Acked, Delivered, Durable, Loaded};
         match record.event {
-            Acked { .. } | Delivered { .. } | Durable { .. } => {
+            Acked { .. } | Delivered { .. } | Durable { .. } | Loaded { .. } => {
                 to_trace.record_at(record.time, &record.event)
             }
             _ => to_client.record_at(record.time, &record.event),

@@ -112,6 +112,7 @@ pub(super) struct Trace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TraceStep {
     Durable,
+    Loaded,
     Acked,
     Delivered,
 }
@@ -268,6 +269,9 @@ impl Collector {
             }
             Event::Durable { conversation, seq } => {
                 self.trace(time, conversation.0, seq.0, TraceStep::Durable);
+            }
+            Event::Loaded { conversation, seq } => {
+                self.trace(time, conversation.0, seq.0, TraceStep::Loaded);
             }
             Event::Acked { conversation, seq } => {
                 self.trace(time, conversation.0, seq.0, TraceStep::Acked);

@@ -89,15 +89,36 @@ fn full_reads_agree(data: &Dataset, verdict: &mut Verdict) {
     }
 }
 
+/// What the store called durable is there in the end.
+fn durable_stays(data: &Dataset, row: &Trace, is_read: bool, verdict: &mut Verdict) {
+    verdict.checked(Invariant::I15, 1);
+    if is_read && data.truth_at(row.conversation, row.seq).is_none() {
+        verdict.violated(Invariant::I15, || {
+            format!(
+                "{} seq {} was durable at {}, and did not survive",
+                data.conversation_name(row.conversation),
+                row.seq,
+                seconds(row.time)
+            )
+        });
+    }
+}
+
 /// Rows of one conversation, in the order of time.
 fn trace_acks_what_is_durable(data: &Dataset, trace: &[Trace], verdict: &mut Verdict) {
     let mut durable: Vec<u64> = Vec::new();
     // All places up to this one are durable. A trace may start in the middle of a conversation's life.
     let first = trace.iter().filter(|row| row.step == TraceStep::Durable).map(|row| row.seq).min();
     let mut prefix = first.unwrap_or(0).saturating_sub(1);
+    let is_read = data.final_reads.iter().any(|read| read.conversation == trace[0].conversation);
     for row in trace {
-        if row.step == TraceStep::Durable {
-            durable.push(row.seq);
+        if matches!(row.step, TraceStep::Durable | TraceStep::Loaded) {
+            durable_stays(data, row, is_read, verdict);
+            match row.step {
+                // The store reads only what is durable, and has no holes.
+                TraceStep::Loaded => prefix = prefix.max(row.seq),
+                _ => durable.push(row.seq),
+            }
             while let Some(index) = durable.iter().position(|seq| *seq <= prefix + 1) {
                 prefix = prefix.max(durable.swap_remove(index));
             }

@@ -230,6 +230,14 @@ pub enum Event<'a> {
         /// Its place.
         seq: Seq,
     },
+    /// `loaded`, from the server's trace: an owner read the conversation from the store, so that everything
+    /// up to here is durable.
+    Loaded {
+        /// Which.
+        conversation: ConversationId,
+        /// Its last place.
+        seq: Seq,
+    },
     /// `ack`, from the server's trace: an ack was handed to the sender's gateway.
     Acked {
         /// Its conversation.
@@ -310,6 +318,7 @@ pub fn write_line(time: u64, event: &Event<'_>, out: &mut Vec<u8>) {
             line.kind("device_end").text("user", user).text("device", device)
         }
         Event::Durable { conversation, seq } => line.kind("durable").place(*conversation, *seq),
+        Event::Loaded { conversation, seq } => line.kind("loaded").place(*conversation, *seq),
         Event::Acked { conversation, seq } => line.kind("ack").place(*conversation, *seq),
         Event::Delivered { conversation, seq } => line.kind("deliver").place(*conversation, *seq),
     };
@@ -562,6 +571,7 @@ impl<'a> Fields<'a> {
             "final_ok" => Event::FinalReturned { read: connection, conversation, rows: self.rows },
             "device_end" => Event::DeviceEnd { user: self.user, device: self.device },
             "durable" => Event::Durable { conversation, seq },
+            "loaded" => Event::Loaded { conversation, seq },
             "ack" => Event::Acked { conversation, seq },
             "deliver" => Event::Delivered { conversation, seq },
             other => return Err(format!("no event is called {other:?}")),
@@ -658,6 +668,7 @@ mod tests {
             Event::FinalReturned { read: 6, conversation, rows: 7 },
             Event::DeviceEnd { user, device },
             Event::Durable { conversation, seq },
+            Event::Loaded { conversation, seq },
             Event::Acked { conversation, seq },
             Event::Delivered { conversation, seq },
         ];

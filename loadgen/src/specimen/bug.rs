@@ -63,6 +63,8 @@ pub enum Bug {
     AckBeforeDurable,
     /// The server delivered before the entry was durable.
     DeliveredBeforeDurable,
+    /// The store called an entry durable, and it is not there after the run.
+    DurableAndGone,
     /// Two messages have one id.
     SameIdTwice,
     /// An id is smaller than the one before it in its conversation.
@@ -77,7 +79,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 30] = [
+    pub const ALL: [Bug; 31] = [
         Bug::LostAck,
         Bug::ChangedMessage,
         Bug::ReadsDiffer,
@@ -103,6 +105,7 @@ impl Bug {
         Bug::HoleAtSeam,
         Bug::AckBeforeDurable,
         Bug::DeliveredBeforeDurable,
+        Bug::DurableAndGone,
         Bug::SameIdTwice,
         Bug::IdFalls,
         Bug::NeverEnds,
@@ -124,7 +127,7 @@ impl Bug {
             Bug::TwoAnswers | Bug::ConflictAccepted | Bug::RefusedAndStored => Invariant::I11,
             Bug::BadChecksum | Bug::ForeignBody => Invariant::I13,
             Bug::HoleAtCatchUp | Bug::HoleAtSeam => Invariant::I14,
-            Bug::AckBeforeDurable | Bug::DeliveredBeforeDurable => Invariant::I15,
+            Bug::AckBeforeDurable | Bug::DeliveredBeforeDurable | Bug::DurableAndGone => Invariant::I15,
             Bug::SameIdTwice | Bug::IdFalls => Invariant::I16,
             Bug::NeverEnds | Bug::EndsLate | Bug::NeverResolved => Invariant::I17,
         }
@@ -586,6 +589,12 @@ impl Site<'_> {
                 Event::Delivered { conversation, seq } => Some((*conversation, *seq)),
                 _ => None,
             })?,
+            Bug::DurableAndGone => {
+                let (index, last) = self.last_final()?;
+                let time = self.records[index].time;
+                let event = Event::Durable { conversation: last.conversation, seq: Seq(last.seq.0 + 1) };
+                self.records.push(Record { time, event });
+            }
             Bug::SameIdTwice => {
                 let is_message = |event: &Event<'static>| matches!(event, Event::Final { entry, .. } if entry.change.is_empty());
                 let (one, two) = (self.pick(is_message)?, self.pick(is_message)?);
@@ -654,7 +663,11 @@ impl Site<'_> {
         let index = self.pick(|event| step(event).is_some())?;
         let (of, at) = step(&self.records[index].event)?;
         let durable = self.records.iter().find_map(|record| match record.event {
-            Event::Durable { conversation, seq } if (conversation, seq) == (of, at) => Some(record.time),
+            Event::Durable { conversation, seq } | Event::Loaded { conversation, seq }
+                if (conversation, seq) == (of, at) =>
+            {
+                Some(record.time)
+            }
             _ => None,
         })?;
         self.records[index].time = durable - 1;
