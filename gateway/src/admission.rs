@@ -1,8 +1,11 @@
 //! Who may come in: a bound on all connections and one on those of one address, over all cores.
 //!
 //! Asked once at each accept and told once at each close, so a short lock on one of sixteen parts of the
-//! table is no burden; no message ever passes here. An address is an IPv4 address or the /64 of an IPv6
-//! one, because a /64 is what one customer is given.
+//! table is no burden; no message ever passes here. An address is an IPv4 address or the /64 of an IPv6 one,
+//! because a /64 is what one customer is given.
+//!
+//! Every accept gets its number here too, so that of two connections of one device it is known which is the
+//! newer one, whichever cores they are on.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,6 +18,7 @@ const PARTS: usize = 16;
 /// Counts connections.
 pub struct Admission {
     open: AtomicU32,
+    arrivals: AtomicU32,
     connections_max: u32,
     connections_per_address: u32,
     parts: [Mutex<HashMap<AddressKey, u32>>; PARTS],
@@ -39,10 +43,17 @@ impl Admission {
     pub fn new(connections_max: u32, connections_per_address: u32) -> Self {
         Self {
             open: AtomicU32::new(0),
+            arrivals: AtomicU32::new(0),
             connections_max,
             connections_per_address,
             parts: std::array::from_fn(|_| Mutex::new(HashMap::new())),
         }
+    }
+
+    /// The number of a connection among all that this process accepts, on whichever core: a later one has a
+    /// higher number. It wraps.
+    pub(crate) fn next_arrival(&self) -> u32 {
+        self.arrivals.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Counts a connection in. False, and nothing is counted, if there are too many.

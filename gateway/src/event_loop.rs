@@ -207,7 +207,7 @@ impl<D: Driver> EventLoop<D> {
 
     fn on_accepted(&mut self, listener: ListenerId, token: Token) {
         self.metrics.accepted.increment();
-        self.slots.occupy(token, listener);
+        self.slots.occupy(token, listener, self.admission.next_arrival());
         if self.accepting == Accepting::Over {
             self.close(token);
             return;
@@ -253,13 +253,13 @@ impl<D: Driver> EventLoop<D> {
             Err(_) => return self.close(token),
         };
         let entry = self.slots.entry(token);
-        let Stage::Naming(listener) = entry.stage else { return };
+        let Stage::Naming { listener, arrival } = entry.stage else { return };
         let transport = self.listeners[usize::from(listener.0)].1;
         let key = AddressKey::from(peer.ip());
         if self.accepting == Accepting::Over || !self.admission.enter(key) {
             return self.refuse(now, token, transport);
         }
-        let id = self.slots.id_of(token);
+        let id = self.slots.id_of(token, arrival);
         let connection = Connection::accept(&mut self.context, id, transport, peer, now);
         let entry = self.slots.entry(token);
         entry.address = Some(key);
@@ -291,7 +291,7 @@ impl<D: Driver> EventLoop<D> {
                 self.touch(token.slot);
             }
             (Stage::Open(_) | Stage::Refused, _) => self.close(token),
-            (Stage::Free | Stage::Naming(_) | Stage::Closing, _) => {}
+            (Stage::Free | Stage::Naming { .. } | Stage::Closing, _) => {}
         }
     }
 
@@ -327,7 +327,7 @@ impl<D: Driver> EventLoop<D> {
         match std::mem::replace(&mut entry.stage, Stage::Closing) {
             Stage::Closing | Stage::Free => return,
             Stage::Open(mut connection) => connection.release(&mut self.context),
-            Stage::Naming(_) | Stage::Refused => {}
+            Stage::Naming { .. } | Stage::Refused => {}
         }
         self.timers.cancel(token.slot);
         self.ring.close(token);
@@ -465,7 +465,7 @@ impl<D: Driver> EventLoop<D> {
                     self.touch(slot);
                 }
                 Stage::Refused => self.close(token),
-                Stage::Free | Stage::Naming(_) | Stage::Closing => {}
+                Stage::Free | Stage::Naming { .. } | Stage::Closing => {}
             }
         }
         self.expired = expired;

@@ -1,8 +1,9 @@
 //! The connections of one core, by the slot of their socket.
 //!
 //! The index is that of the direct descriptor, so the kernel's number finds the connection without a map.
-//! A slot is used again and again; its generation, which is part of a connection's name, tells a late
-//! notice for the last user from one for the present user. Entries lie side by side in one reserved
+//! A slot is used again and again; the number of the accept in the whole process, which is the generation in
+//! a connection's name, tells a late notice for the last user from one for the present user, and the newer of
+//! two connections of one device from the older. Entries lie side by side in one reserved
 //! range, of which only what was used takes memory.
 
 use ringway_protocol::ids::{ConnectionId, EndpointId};
@@ -34,8 +35,8 @@ pub(crate) struct Entry {
 pub(crate) enum Stage {
     /// Nobody uses the slot.
     Free,
-    /// Accepted; its address is being asked for.
-    Naming(ListenerId),
+    /// Accepted, with its number in the process; its address is being asked for.
+    Naming { listener: ListenerId, arrival: u32 },
     /// A connection.
     Open(Connection),
     /// Turned away: the answer is being sent, what arrives is dropped.
@@ -50,19 +51,19 @@ impl Slots {
     }
 
     /// The name of the connection on a slot.
-    pub(crate) fn id_of(&self, token: Token) -> ConnectionId {
-        ConnectionId::new(self.endpoint, token.slot, token.generation)
+    pub(crate) fn id_of(&self, token: Token, arrival: u32) -> ConnectionId {
+        ConnectionId::new(self.endpoint, token.slot, arrival)
     }
 
     /// A slot has a new user.
-    pub(crate) fn occupy(&mut self, token: Token, listener: ListenerId) {
+    pub(crate) fn occupy(&mut self, token: Token, listener: ListenerId, arrival: u32) {
         let index = token.slot as usize;
         while self.entries.len() <= index {
             self.entries.push(Entry::free());
         }
         let entry = &mut self.entries[index];
         assert!(matches!(entry.stage, Stage::Free), "slot {index} has two users");
-        *entry = Entry { token, stage: Stage::Naming(listener), ..Entry::free() };
+        *entry = Entry { token, stage: Stage::Naming { listener, arrival }, ..Entry::free() };
     }
 
     /// The slot has no user any more.

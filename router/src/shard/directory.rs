@@ -1,10 +1,10 @@
 //! Who is connected where: user → connections, each with its device.
 //!
 //! Every worker keeps all of it, so that a fan-out needs no other thread. The worker of a user's shard
-//! also decides which connection is one too many: an older one of the same device (4009), or the newest
-//! past the limit (4029). It only says so; the entry stays until the gateway's `Detach`, because workers
-//! may see the connections of two gateway cores in different orders, and a connection that one worker
-//! forgot would miss what that worker has for it.
+//! also decides which connection is one too many: the older of two of the same device (4009), whichever
+//! of the two is heard of first, or the newest past the limit (4029). It only says so; the entry stays until
+//! the gateway's `Detach`, because workers may see the connections of two gateway cores in different orders,
+//! and a connection that one worker forgot would miss what that worker has for it.
 
 use std::collections::HashMap;
 
@@ -53,9 +53,11 @@ impl Directory {
         }
         let mut close = None;
         if decides {
-            if let Some(older) = seats.iter_mut().find(|seat| seat.device == device && !seat.closing) {
-                older.closing = true;
-                close = Some((older.connection, CLOSE_SAME_DEVICE));
+            if let Some(other) = seats.iter_mut().find(|seat| seat.device == device && !seat.closing) {
+                let older =
+                    if is_newer(other.connection, connection) { connection } else { other.connection };
+                other.closing = older == other.connection;
+                close = Some((older, CLOSE_SAME_DEVICE));
             } else if seats.iter().filter(|seat| !seat.closing).count() >= self.per_user_max {
                 close = Some((connection, CLOSE_TOO_MANY));
             }
@@ -86,6 +88,16 @@ impl Directory {
     }
 }
 
+/// Whether `one` was accepted after `other`. Two gateway cores tell of their connections at the same moment
+/// in any order, so what is heard last need not be what came last. The gateway takes the generations of all
+/// its cores from one counter; they wrap, so half of them are ahead of each. Equal ones (of endpoints that
+/// do not count) are in the order in which they are heard of.
+fn is_newer(one: ConnectionId, other: ConnectionId) -> bool {
+    const GENERATIONS: u32 = 1 << 28;
+    let ahead = one.generation().wrapping_sub(other.generation()) % GENERATIONS;
+    0 < ahead && ahead < GENERATIONS / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +122,34 @@ mod tests {
         directory.detach(connection(1), &alice);
         let left: Vec<_> = directory.connections(&alice).collect();
         assert_eq!(left, [2, 3, 4, 5].map(connection));
+    }
+
+    #[test]
+    fn the_newer_of_one_device_stays_in_whatever_order_they_are_heard_of() {
+        let alice = UserId::new("", "alice").unwrap();
+        let phone = DeviceId::new("phone").unwrap();
+        // Accepted in this order, on three cores, also where the numbers wrap.
+        for first in [5, (1 << 28) - 2] {
+            let [oldest, older, newest] =
+                [0, 1, 2].map(|later| ConnectionId::new(EndpointId(2 - later as u16), 9, first + later));
+            for heard in [
+                [oldest, older, newest],
+                [oldest, newest, older],
+                [older, oldest, newest],
+                [older, newest, oldest],
+                [newest, oldest, older],
+                [newest, older, oldest],
+            ] {
+                let mut directory = Directory::new(1, 1);
+                let mut closed: Vec<_> = heard
+                    .iter()
+                    .filter_map(|id| directory.attach(*id, alice.clone(), phone.clone(), true))
+                    .collect();
+                closed.sort_by_key(|(id, _)| *id != oldest);
+                let expected = [(oldest, CLOSE_SAME_DEVICE), (older, CLOSE_SAME_DEVICE)];
+                assert_eq!(closed, expected, "{heard:?}");
+            }
+        }
     }
 
     #[test]
