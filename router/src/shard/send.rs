@@ -49,7 +49,7 @@ impl Conversation {
         actions: &mut Vec<Action>,
     ) {
         if self.pending.len() + self.waiting.len() >= shared.conversation_inflight_max {
-            return shared.requests.reply(ticket, Err(Refusal::ConversationFull), actions);
+            return self.refuse_full(shared, ticket, &task, actions);
         }
         let mut read = None;
         if let Task::Send { client_message_id, .. } = &task
@@ -63,6 +63,24 @@ impl Conversation {
         }
         self.waiting.push_back(Waiting { ticket, task, read });
         self.advance(shared, actions);
+    }
+
+    /// Too much is in flight here, which only a member learns. Who is none is told what they would be of a
+    /// conversation that does not exist: `NotFound`, or `Unavailable` where only a read could tell that the
+    /// send is not the retry of one that was stored before its sender was removed.
+    fn refuse_full(&mut self, shared: &mut Shared, ticket: Ticket, task: &Task, actions: &mut Vec<Action>) {
+        let Some(caller) = shared.requests.caller(ticket).map(|caller| caller.user.clone()) else { return };
+        let mut knows_it = self.role(&caller).is_some();
+        if let Task::Send { client_message_id, .. } = task {
+            knows_it |= self.keys.get(&caller, client_message_id).is_some();
+            if !knows_it && !self.knows(shared, &caller, client_message_id) {
+                return shared.requests.reply(ticket, Err(Refusal::Unavailable), actions);
+            }
+        }
+        if knows_it {
+            return shared.requests.reply(ticket, Err(Refusal::ConversationFull), actions);
+        }
+        self.answer(shared, ticket, Err(Refusal::NotFound), actions);
     }
 
     /// A read of a key was answered.

@@ -273,7 +273,8 @@ impl Worker {
             }
             Some(Slot::Loading(loading)) => {
                 if loading.queue.len() >= self.settings.conversation_inflight_max {
-                    return self.shared.requests.reply(ticket, Err(Refusal::ConversationFull), actions);
+                    // Not `ConversationFull`: nobody knows yet whether it exists and the caller is in it.
+                    return self.shared.requests.reply(ticket, Err(Refusal::Unavailable), actions);
                 }
                 loading.queue.push_back((ticket, task));
             }

@@ -580,6 +580,38 @@ fn what_is_in_flight_and_what_is_loaded_is_bounded() {
 }
 
 #[test]
+fn that_a_conversation_is_full_is_told_to_its_members_only() {
+    let mut stage = Stage::new(WorkerSettings { conversation_inflight_max: 3, ..settings() });
+    let group = stage.group(&["alice", "bob"]);
+    let bobs = stage.send(11, "bob", group, "b", "hello");
+    stage.settle();
+    stage.remove("alice", group, "bob");
+    stage.settle();
+    for id in ["0", "1", "2"] {
+        stage.send(1, "alice", group, id, "x");
+    }
+    let strangers = [
+        stage.send(3, "eve", group, "e", "x"),
+        stage.send(3, "eve", ConversationId(12_345), "e", "x"),
+        stage.ask(3, "eve", Operation::Rename { conversation: group, name: "mine".to_owned() }),
+        stage.send(11, "bob", group, "new", "x"),
+    ];
+    let member = stage.send(1, "alice", group, "3", "x");
+    let retry = stage.send(11, "bob", group, "b", "hello");
+    assert_eq!(stage.answer_of(member), Some(Err(Refusal::ConversationFull)));
+    assert_eq!(
+        stage.answer_of(retry),
+        Some(Err(Refusal::ConversationFull)),
+        "it is stored: to be tried again"
+    );
+    stage.settle();
+    for stranger in strangers {
+        assert_eq!(stage.answer_of(stranger), Some(Err(Refusal::NotFound)));
+    }
+    assert_eq!(stage.acked(bobs), Some(2));
+}
+
+#[test]
 fn a_clock_that_steps_back_breaks_neither_ids_nor_deadlines() {
     let mut stage = Stage::new(settings());
     let group = stage.group(&["alice"]);
