@@ -141,7 +141,8 @@ pub(crate) mod tests {
         }
 
         fn status(&self) -> Status {
-            Status { accepts: false, epoch: Epoch(1), position: Position(0), newest: Timestamp(0) }
+            let (newest, key_time) = (Timestamp(0), Timestamp(0));
+            Status { accepts: false, epoch: Epoch(1), position: Position(0), newest, key_time }
         }
     }
 

@@ -335,7 +335,7 @@ impl Driver {
         let now = self.read_clock();
         let moved = self.delivery.moved();
         let (before, since) = self.state.backlog_moved;
-        let since = if moved == before { since.unwrap_or(now) } else { now };
+        let since = since.filter(|_| moved == before && self.state.backlog).unwrap_or(now);
         self.state.backlog_moved = (moved, Some(since));
         self.state.backlog && now.duration_since(since) < GONE_AFTER
     }

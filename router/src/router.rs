@@ -92,11 +92,8 @@ impl Router {
             mailboxes: Arc::clone(&self.mailboxes),
             drain_limit: self.settings.request_deadline + Duration::from_secs(2),
         });
-        let mut running = RunningRouter {
-            crew: Arc::clone(&crew),
-            metrics: self.metrics.clone(),
-            threads: Vec::new(),
-        };
+        let mut running =
+            RunningRouter { crew: Arc::clone(&crew), metrics: self.metrics.clone(), threads: Vec::new() };
         for (number, own_inbox) in self.inboxes.into_iter().enumerate() {
             let (answers, answers_in) = inbox(self.settings.queries_max + 1)?;
             let driver = Driver {

@@ -6,4 +6,6 @@
 mod embedded;
 pub mod store;
 
-pub use embedded::{EmbeddedStore, GroupHook, GroupStage, OpenError, StoreMetrics, StoreSettings};
+pub use embedded::{
+    EmbeddedStore, GroupHook, GroupStage, OpenError, StoreMetrics, StoreSettings, WallClock,
+};

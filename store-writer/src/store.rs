@@ -46,6 +46,10 @@ pub struct Status {
     pub position: Position,
     /// No message or conversation id handed out before this epoch has a later time than this.
     pub newest: Timestamp,
+    /// The time by which idempotency keys age. It is never ahead of the wall clock, and between two moments
+    /// it moves ahead by no more than twice the time that passed, whatever the wall clock did: a key that
+    /// is older than twice a window by it is older than the window.
+    pub key_time: Timestamp,
 }
 
 /// Entries that become durable together: all that a worker has for the store at the end of a pass.
@@ -134,7 +138,8 @@ pub enum Query {
     Entries {
         /// Where.
         conversation: ConversationId,
-        /// Only entries within the membership of this user: from a join to the removal, both included.
+        /// Only entries within the membership of this user: from a join to the removal, both included. Of
+        /// who was in many times, only the newest 64 stays: what was said in older ones is not read.
         user: UserId,
         /// From where, and which way.
         from: From,
@@ -273,7 +278,7 @@ pub struct Summary {
 /// Members named in each conversation of a list; one conversation alone names all.
 pub const SUMMARY_MEMBERS_MAX: usize = 16;
 
-/// A key that one conversation may hold, whoever comes first.
+/// A key that one conversation may hold, whoever comes first, until it is deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClaimKey {
     /// The direct conversation of a pair, in the order of `trunk::direct_pair`.

@@ -3,7 +3,7 @@
 mod common;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use common::*;
@@ -13,7 +13,7 @@ use ringway_protocol::user::UserId;
 use ringway_store_writer::store::{
     Answer, ClaimKey, Flush, IndexChange, Query, RECENT_SENDS_MAX, Store, StoreError,
 };
-use ringway_store_writer::{EmbeddedStore, GroupStage, OpenError, StoreSettings};
+use ringway_store_writer::{EmbeddedStore, GroupStage, OpenError, StoreSettings, WallClock};
 
 const ROOM: ConversationId = ConversationId(1);
 
@@ -369,6 +369,78 @@ fn old_idempotency_keys_are_swept_and_fresh_ones_stay() {
     assert_eq!(read(&store, query("old7")), Answer::Send(None), "past its lifetime, swept or not");
     until("the sweep", || store.metrics().swept.get() == 2500);
     assert!(matches!(read(&store, query("fresh")), Answer::Send(Some(row)) if row.seq == Seq(2502)));
+}
+
+#[test]
+fn a_wall_clock_that_steps_a_week_ahead_and_back_ages_no_key() {
+    let folder = quick_folder();
+    let (offset, looks) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let settings = || {
+        let (offset, looks) = (Arc::clone(&offset), Arc::clone(&looks));
+        let clock = move || {
+            looks.fetch_add(1, Ordering::SeqCst);
+            Timestamp(now().0 + offset.load(Ordering::SeqCst))
+        };
+        let sweep_interval = std::time::Duration::from_millis(2);
+        StoreSettings { sweep_interval, wall_clock: WallClock(Some(Arc::new(clock))), ..common::settings() }
+    };
+    let mut store = open_with(folder.path(), settings());
+    let (alice, mut log) = (user("alice"), Log::default());
+    let appends = vec![log.create(ROOM, &[&alice]), log.message(ROOM, &alice, Some("young"))];
+    flush(&store, appends).unwrap();
+    // Ahead, still ahead after a restart, and with an entry that is stamped so; then back.
+    for weeks in [1, 1, 2, 0] {
+        let ahead = weeks * 8 * 86_400_000;
+        offset.store(ahead, Ordering::SeqCst);
+        log.time = now().0 + 2 * 8 * 86_400_000;
+        flush(&store, vec![log.message(ROOM, &alice, None)]).unwrap();
+        let before = looks.load(Ordering::SeqCst);
+        until("the sweep to look often, and to store its time", || {
+            looks.load(Ordering::SeqCst) > before + 130
+        });
+        let key = Query::Send { conversation: ROOM, sender: alice.clone(), client_message_id: key("young") };
+        assert!(matches!(read(&store, key), Answer::Send(Some(row)) if row.seq == Seq(2)), "{ahead}");
+        assert_eq!(store.metrics().swept.get(), 0);
+        assert!(store.status().key_time.0 < now().0 + 60_000, "not a week ahead");
+        drop(store);
+        store = open_with(folder.path(), settings());
+    }
+}
+
+#[test]
+fn who_comes_and_goes_for_ever_keeps_the_newest_stays() {
+    let folder = quick_folder();
+    let store = open(folder.path());
+    let (alice, bob, mut log) = (user("alice"), user("bob"), Log::default());
+    let mut appends = vec![log.create(ROOM, &[&alice])];
+    for _ in 0..100 {
+        let joins = IndexChange::MemberAdded { user: bob.clone(), role: Role::Member };
+        appends.push(log.change(ROOM, &alice, joins));
+        appends.push(log.change(ROOM, &alice, IndexChange::MemberRemoved { user: bob.clone() }));
+        appends.push(log.message(ROOM, &alice, None));
+    }
+    flush(&store, appends).unwrap();
+    let seen: Vec<u64> = history(&store, ROOM, &bob).iter().map(|entry| seq_of(entry).0).collect();
+    let newest: Vec<u64> = (36..100).flat_map(|stay| [3 * stay + 2, 3 * stay + 3]).collect();
+    assert_eq!(seen, newest, "64 stays, and nothing of what was said between them");
+}
+
+#[test]
+fn a_deleted_conversation_gives_its_key_back() {
+    let folder = quick_folder();
+    let store = open(folder.path());
+    let (alice, mut log) = (user("alice"), Log::default());
+    let creation = || ClaimKey::Creation(user("alice"), key("once"));
+    let second = ConversationId(2);
+    assert_eq!(start_claim(&store, creation(), ROOM).wait(), Ok(ROOM));
+    flush(&store, vec![log.create(ROOM, &[&alice])]).unwrap();
+    assert_eq!(start_claim(&store, creation(), second).wait(), Ok(ROOM), "a retry");
+    flush(&store, vec![log.change(ROOM, &alice, IndexChange::Deleted)]).unwrap();
+    assert_eq!(start_claim(&store, creation(), second).wait(), Ok(second));
+    flush(&store, vec![log.create(second, &[&alice])]).unwrap();
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(start_claim(&store, creation(), ConversationId(3)).wait(), Ok(second));
 }
 
 #[test]

@@ -10,8 +10,8 @@ use ringway_protocol::ids::{Seq, Timestamp};
 use ringway_protocol::user::{ClientMessageId, UserId};
 use ringway_store_writer::store::SendRow;
 
-/// How far back keys count, in milliseconds: twice the window that clients are promised, since a clock that
-/// steps forward must not make a key look old.
+/// How far back keys count by the store's key time, in milliseconds: twice the window that clients are
+/// promised, since that time may run twice as fast as it should while it catches up with the wall clock.
 pub(crate) fn horizon(window_seconds: u64) -> u64 {
     window_seconds.saturating_mul(2 * 1000)
 }

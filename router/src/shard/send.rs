@@ -148,7 +148,8 @@ impl Conversation {
 
     /// Whether memory tells if a key was used.
     fn knows(&self, shared: &Shared, sender: &UserId, id: &ClientMessageId) -> bool {
-        self.keys.is_complete(shared.now.wall, shared.keys_horizon) || self.keys.get(sender, id).is_some()
+        self.keys.is_complete(shared.status.key_time, shared.keys_horizon)
+            || self.keys.get(sender, id).is_some()
     }
 
     fn needs_read(
@@ -162,7 +163,9 @@ impl Conversation {
             return ReadState::Answered(Some(row));
         }
         match read {
-            None if self.keys.is_complete(shared.now.wall, shared.keys_horizon) => ReadState::Answered(None),
+            None if self.keys.is_complete(shared.status.key_time, shared.keys_horizon) => {
+                ReadState::Answered(None)
+            }
             None => ReadState::Ask,
             Some(KeyRead { answer: None, .. }) => ReadState::Open,
             // A key that was in memory when the read began, not durable then, and forgotten since.

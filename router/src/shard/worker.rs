@@ -110,7 +110,8 @@ impl Worker {
     /// A worker with nothing loaded. The first event must be [`Event::Status`].
     pub fn new(settings: WorkerSettings) -> Self {
         let directory = Directory::new(settings.connections_per_user, settings.seed);
-        let status = Status { accepts: false, epoch: Epoch(0), position: Position(0), newest: Timestamp(0) };
+        let (newest, key_time) = (Timestamp(0), Timestamp(0));
+        let status = Status { accepts: false, epoch: Epoch(0), position: Position(0), newest, key_time };
         let shared = Shared {
             now: Moment::default(),
             status,

@@ -28,6 +28,8 @@ pub(crate) struct ModelStore {
     pub(crate) position: Position,
     newest_now: u64,
     newest: Timestamp,
+    /// See [`Status::key_time`].
+    pub(crate) key_time: Timestamp,
     /// Keys given to an owner at a load.
     recent_max: usize,
 }
@@ -113,12 +115,14 @@ impl ModelStore {
             position: Position(1),
             newest_now: 0,
             newest: Timestamp(0),
+            key_time: Timestamp(0),
             recent_max,
         }
     }
 
     pub(crate) fn status(&self) -> Status {
-        Status { accepts: self.accepts, epoch: self.epoch, position: self.position, newest: self.newest }
+        let Self { accepts, epoch, position, newest, key_time, .. } = *self;
+        Status { accepts, epoch, position, newest, key_time }
     }
 
     /// Takes no writes until it opens again.

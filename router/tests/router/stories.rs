@@ -1,7 +1,7 @@
 //! What a worker does, told story by story.
 
 use ringway_protocol::entry::{ConversationKind, Role};
-use ringway_protocol::ids::{ConversationId, Seq};
+use ringway_protocol::ids::{ConversationId, Seq, Timestamp};
 use ringway_protocol::limits::GROUP_MEMBERS_MAX;
 use ringway_protocol::trunk::{Operation, Outcome, Refusal, Target};
 use ringway_protocol::user::UserId;
@@ -124,11 +124,13 @@ fn a_new_key_is_read_until_twice_the_window_has_passed_since_one_was_forgotten()
         stage.send(1, "alice", group, id, id);
         stage.settle();
     }
-    stage.now.wall.0 += 119_000;
+    stage.store.key_time = Timestamp(stage.now.wall.0 + 119_000);
+    stage.pass();
     stage.send(1, "alice", group, "x", "x");
     assert_eq!(stage.calls.len(), 1, "p was forgotten within the horizon: x may have been as well");
     stage.settle();
-    stage.now.wall.0 += 121_000;
+    stage.store.key_time = Timestamp(stage.now.wall.0 + 121_000);
+    stage.pass();
     let late = stage.send(1, "alice", group, "y", "y");
     assert!(!stage.calls.iter().any(|call| matches!(call, Call::Query(..))), "nothing to ask the store");
     stage.settle();
@@ -609,6 +611,21 @@ fn that_a_conversation_is_full_is_told_to_its_members_only() {
         assert_eq!(stage.answer_of(stranger), Some(Err(Refusal::NotFound)));
     }
     assert_eq!(stage.acked(bobs), Some(2));
+}
+
+#[test]
+fn a_clock_that_steps_ahead_does_not_make_a_key_look_old() {
+    let mut stage = Stage::new(WorkerSettings { conversation_keys_max: 1, ..settings() });
+    let group = stage.group(&["alice"]);
+    for id in ["p", "q"] {
+        stage.send(1, "alice", group, id, id);
+        stage.settle();
+    }
+    stage.now.wall.0 += 7 * 86_400_000;
+    let retry = stage.send(1, "alice", group, "p", "p");
+    stage.settle();
+    assert_eq!(stage.acked(retry), Some(2), "p was forgotten a moment ago, whatever the wall clock says");
+    assert!(matches!(stage.answer_of(retry), Some(Ok(Outcome::Sent { duplicate: true, .. }))));
 }
 
 #[test]

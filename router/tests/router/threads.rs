@@ -109,12 +109,7 @@ impl House {
         Self::with(Arc::new(ThreadStore::start()), worker_count, inbox_capacity, backlog_max)
     }
 
-    fn with(
-        store: Arc<ThreadStore>,
-        worker_count: usize,
-        inbox_capacity: usize,
-        backlog_max: usize,
-    ) -> Self {
+    fn with(store: Arc<ThreadStore>, worker_count: usize, inbox_capacity: usize, backlog_max: usize) -> Self {
         let settings = RouterSettings { worker_count, backlog_max, ..RouterSettings::default() };
         let mut router = Router::new(settings, store).unwrap();
         let committed = Arc::new(AtomicU64::new(0));

@@ -13,7 +13,7 @@ use ringway_protocol::entry::{ConversationKind, Role};
 use ringway_protocol::ids::{ConversationId, Position, Seq, Timestamp};
 use ringway_protocol::user::UserId;
 
-use super::rows::{self, ConversationRow, HeadRow, MemberRow, MetaRow, Stay, UserConversationRow};
+use super::rows::{self, ConversationRow, HeadRow, MemberRow, MetaRow, UserConversationRow};
 use super::tables::{Table, Tables, read_error};
 use crate::store::{Append, ClaimKey, Flush, IndexChange, SendRow, StoreError};
 
@@ -91,6 +91,7 @@ impl<'a> Draft<'a> {
         }
         // No entry may ever come to say so: the id alone must keep later ones away from its time.
         self.meta.newest = self.meta.newest.max(time_of(proposed));
+        self.put(Table::Claims, rows::claim_of_key(proposed), key.clone());
         self.put(Table::Claims, key, proposed.0.to_be_bytes().to_vec());
         Ok(proposed)
     }
@@ -106,6 +107,11 @@ impl<'a> Draft<'a> {
             }
         }
         Ok(removed)
+    }
+
+    /// Stores the time by which keys age.
+    pub(super) fn save_key_time(&mut self, time: Timestamp) {
+        self.put(Table::Meta, rows::KEY_TIME_KEY.to_vec(), rows::key_time_value(time));
     }
 
     /// Whether there is nothing to write.
@@ -244,9 +250,22 @@ impl<'a> Draft<'a> {
                 row.member_count = row.member_count.saturating_sub(u32::from(left));
             }
             IndexChange::Renamed { name } => row.name.clone_from(name),
-            IndexChange::Deleted => row.deleted = true,
+            IndexChange::Deleted => {
+                row.deleted = true;
+                self.release_claim(conversation)?;
+            }
         }
         self.put(Table::Conversations, key, row.encode());
+        Ok(())
+    }
+
+    /// A conversation is no more: whoever comes with its key next makes another one.
+    fn release_claim(&mut self, conversation: ConversationId) -> Result<(), DraftError> {
+        let of = rows::claim_of_key(conversation);
+        // One without a key, or one that was made before this row was written.
+        let Some(key) = self.get(Table::Claims, &of)? else { return Ok(()) };
+        self.rows.insert((Table::Claims, key.to_vec()), None);
+        self.rows.insert((Table::Claims, of), None);
         Ok(())
     }
 
@@ -266,7 +285,7 @@ impl<'a> Draft<'a> {
         let joins = !row.is_present();
         row.role = role;
         if joins {
-            row.stays.push(Stay { joined: seq, left: None });
+            row.join(seq);
         }
         self.put_member(conversation, user, &row, position, joins);
         Ok(joins)

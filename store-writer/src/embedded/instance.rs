@@ -15,6 +15,7 @@ use super::journal_tail::{self, TailError};
 use super::rows::{self, MetaRow};
 use super::settings::{OpenError, StoreSettings};
 use super::tables::{self, Table, Tables, View};
+use crate::store::StoreError;
 
 /// How a batch is made durable. `fdatasync` writes the length of the file too; fjall does it, and puts the
 /// rows where reads see them after it, under the journal's lock.
@@ -92,6 +93,12 @@ impl Instance {
         &self.meta
     }
 
+    /// The time by which keys age, as it was last stored.
+    pub(super) fn key_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let value = self.tables.get(Table::Meta, rows::KEY_TIME_KEY)?;
+        value.map(|value| rows::read_key_time(&value)).transpose()
+    }
+
     /// The tables.
     pub(super) fn tables(&self) -> &Tables {
         &self.tables
@@ -154,6 +161,8 @@ fn create(folder: &Folder, settings: &StoreSettings) -> Result<(), OpenError> {
     let meta = MetaRow { store, epoch: Epoch(0), position: Position(0), newest: Timestamp(0) };
     let mut batch = database.batch();
     batch.insert(tables.of(Table::Meta), rows::META_KEY, meta.encode());
+    let key_time = rows::key_time_value(settings.wall_clock.read());
+    batch.insert(tables.of(Table::Meta), rows::KEY_TIME_KEY, key_time);
     batch.durability(Some(PersistMode::SyncAll)).commit().map_err(|error| fjall_error(&error))?;
     drop(tables);
     drop(database);

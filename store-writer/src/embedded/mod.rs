@@ -22,6 +22,7 @@ mod draft;
 mod folder;
 mod instance;
 mod journal_tail;
+mod key_time;
 mod metrics;
 mod published;
 mod queries;
@@ -42,10 +43,11 @@ use crossbeam::channel::{Sender, TrySendError, bounded};
 use ringway_protocol::ids::{ConversationId, Position};
 
 pub use self::metrics::StoreMetrics;
-pub use self::settings::{GroupHook, GroupStage, OpenError, StoreSettings};
+pub use self::settings::{GroupHook, GroupStage, OpenError, StoreSettings, WallClock};
 
 use self::folder::Folder;
 use self::instance::Instance;
+use self::key_time::KeyTime;
 use self::published::Published;
 use self::readers::Read;
 use self::reply::Reply;
@@ -81,6 +83,12 @@ impl EmbeddedStore {
         }
         let instance = Instance::open(&folder, &settings, None)?;
         let published = Arc::new(Published::default());
+        let stored = instance.key_time().map_err(|error| OpenError::Damaged {
+            folder: folder.path().to_owned(),
+            what: error.to_string(),
+        })?;
+        let key_time = KeyTime::new(stored, instance.meta().newest, settings.wall_clock.read());
+        published.set_key_time(key_time.get());
         let metrics = Arc::new(StoreMetrics::default());
         let (requests, waiting) = bounded(settings.writer_queue);
         let (reads, waiting_reads) = bounded(settings.reader_queue);
@@ -112,7 +120,7 @@ impl EmbeddedStore {
         }
         let (requests, published) = (store.requests.clone(), Arc::clone(&store.published));
         let run = move || {
-            sweep::run(&closing, &requests, &published, settings.sweep_interval, settings.send_lifetime);
+            sweep::run(&closing, &requests, &published, key_time, &settings);
         };
         store.spawn("store-sweep", run).map_err(&io)?;
         Ok(store)

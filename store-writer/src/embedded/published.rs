@@ -1,5 +1,5 @@
 //! What the store's threads show the others: the status, by single atomic reads, and the newest durable
-//! view, by one pointer that is swapped.
+//! view, by one pointer that is swapped. The writer writes it, and the sweep the time of keys.
 //!
 //! The order of writing is the promise: the view first, then the position, then the answers to the flushes.
 //! Who has an answer, or read a position, finds all of it in the view.
@@ -14,13 +14,14 @@ use super::rows::MetaRow;
 use super::tables::View;
 use crate::store::Status;
 
-/// Written by the writer, read by all.
+/// Read by all.
 #[derive(Default)]
 pub(super) struct Published {
     accepts: AtomicBool,
     epoch: AtomicU64,
     position: AtomicU64,
     newest: AtomicU64,
+    key_time: AtomicU64,
     view: ArcSwapOption<View>,
     stopping: AtomicBool,
 }
@@ -35,7 +36,18 @@ impl Published {
             epoch: Epoch(self.epoch.load(Ordering::Acquire)),
             position: Position(self.position.load(Ordering::Acquire)),
             newest: Timestamp(self.newest.load(Ordering::Acquire)),
+            key_time: self.key_time(),
         }
+    }
+
+    /// The time by which idempotency keys age.
+    pub(super) fn key_time(&self) -> Timestamp {
+        Timestamp(self.key_time.load(Ordering::Acquire))
+    }
+
+    /// Keys age by this from now on.
+    pub(super) fn set_key_time(&self, time: Timestamp) {
+        self.key_time.store(time.0, Ordering::Release);
     }
 
     /// Whether flushes are taken.

@@ -1,7 +1,7 @@
 //! Answers to queries, from one durable view.
 //!
 //! Who may see what is decided here by the stays of a member: from the entry that let the user in to the one
-//! that removed the user, both included, however often.
+//! that removed the user, both included; of many stays, the newest (`rows::STAYS_MAX`).
 
 use bytes::Bytes;
 use fjall::Guard;

@@ -2,7 +2,7 @@
 //! asked after a flush was answered sees it, and lets it go with the answer, so that no old view stays.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, select};
 use ringway_protocol::ids::Timestamp;
@@ -49,7 +49,7 @@ fn answer(
     send_lifetime: Duration,
 ) {
     let answered = catch_unwind(AssertUnwindSafe(|| match published.view() {
-        Some(view) => queries::answer(&view, &query, horizon(send_lifetime)),
+        Some(view) => queries::answer(&view, &query, horizon(published.key_time(), send_lifetime)),
         None => Err(StoreError::Unavailable("the store opens again".to_owned())),
     }));
     let answer = answered.unwrap_or_else(|_| {
@@ -64,8 +64,8 @@ fn answer(
     reply.answer(answer);
 }
 
-/// The time at which idempotency keys end, by the clock of the machine.
-pub(super) fn horizon(send_lifetime: Duration) -> Timestamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(now.saturating_sub(send_lifetime).as_millis()).unwrap_or(u64::MAX))
+/// The time at which idempotency keys end, by the time by which they age.
+pub(super) fn horizon(key_time: Timestamp, send_lifetime: Duration) -> Timestamp {
+    let lifetime = u64::try_from(send_lifetime.as_millis()).unwrap_or(u64::MAX);
+    Timestamp(key_time.0.saturating_sub(lifetime))
 }

@@ -22,6 +22,9 @@ use crate::store::{Append, ClaimKey, SendRow, StoreError};
 /// The key of the only row of `meta`.
 pub(super) const META_KEY: &[u8] = b"state";
 
+/// The key of the row of `meta` with the time by which idempotency keys age (`key_time.rs`).
+pub(super) const KEY_TIME_KEY: &[u8] = b"key time";
+
 /// A row that is not of its table's form.
 pub(super) fn damaged(table: &str) -> StoreError {
     StoreError::Damaged(format!(
@@ -97,6 +100,13 @@ pub(super) fn claim_key(key: &ClaimKey) -> Vec<u8> {
     let mut bytes = vec![tag];
     put_short(&mut bytes, first);
     bytes.extend_from_slice(second);
+    bytes
+}
+
+/// Key in `claims` of a conversation that holds a claim; the value is the key of that claim.
+pub(super) fn claim_of_key(conversation: ConversationId) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend_from_slice(&conversation.0.to_be_bytes());
     bytes
 }
 
@@ -270,14 +280,26 @@ pub(super) struct Stay {
 pub(super) struct MemberRow {
     /// The present role, or the last one.
     pub(super) role: Role,
-    /// Oldest first; only the last may be open.
+    /// Oldest first; only the last may be open. At most [`STAYS_MAX`], those of the newest joins: what was
+    /// said during an older stay the member can no longer read.
     pub(super) stays: Vec<Stay>,
 }
+
+/// Stays kept of a member, so that who leaves and comes back for ever has a row of 1 KiB at most. Stays are
+/// not merged into one: what was said between them was never for this member.
+pub(super) const STAYS_MAX: usize = 64;
 
 impl MemberRow {
     /// Whether the user is a member now.
     pub(super) fn is_present(&self) -> bool {
         self.stays.last().is_some_and(|stay| stay.left.is_none())
+    }
+
+    /// A stay begins. The oldest is forgotten when there are too many.
+    pub(super) fn join(&mut self, seq: Seq) {
+        self.stays.push(Stay { joined: seq, left: None });
+        let too_many = self.stays.len().saturating_sub(STAYS_MAX);
+        self.stays.drain(..too_many);
     }
 
     /// Value of `members`.
@@ -347,6 +369,16 @@ impl UserConversationRow {
 /// Reads a value of `claims`.
 pub(super) fn read_claim(value: &[u8]) -> Result<ConversationId, StoreError> {
     Cursor(value).number().map(ConversationId).ok_or_else(|| damaged("claims"))
+}
+
+/// Value of the row `key time` of `meta`.
+pub(super) fn key_time_value(time: Timestamp) -> Vec<u8> {
+    time.0.to_be_bytes().to_vec()
+}
+
+/// Reads it.
+pub(super) fn read_key_time(value: &[u8]) -> Result<Timestamp, StoreError> {
+    Cursor(value).number().map(Timestamp).ok_or_else(|| damaged("meta"))
 }
 
 /// Names a data folder; random, and never told to a client: `journal_tail.rs` leans on that.

@@ -6,7 +6,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ringway_protocol::ids::Timestamp;
 
 /// Settings of the embedded store (`store.…`).
 #[derive(Clone)]
@@ -29,7 +31,8 @@ pub struct StoreSettings {
     pub group_bytes_max: usize,
     /// Entries that one group may have, likewise.
     pub group_entries_max: usize,
-    /// How long an idempotency key is kept.
+    /// How long an idempotency key is kept, by a time that may run twice as fast as the true one while it
+    /// catches up with the wall clock: at least twice the window that clients are promised.
     pub send_lifetime: Duration,
     /// Pause between two passes of the sweep that removes old idempotency keys.
     pub sweep_interval: Duration,
@@ -39,6 +42,27 @@ pub struct StoreSettings {
     /// Tests see and disturb groups here. `None` in a server.
     #[doc(hidden)]
     pub group_hook: Option<GroupHook>,
+    /// Tests set the wall clock here.
+    #[doc(hidden)]
+    pub wall_clock: WallClock,
+}
+
+/// Where the wall clock is read: the machine's, or a test's.
+#[doc(hidden)]
+#[derive(Clone, Default)]
+pub struct WallClock(pub Option<Arc<dyn Fn() -> Timestamp + Send + Sync>>);
+
+impl WallClock {
+    /// Now.
+    pub(super) fn read(&self) -> Timestamp {
+        match &self.0 {
+            Some(clock) => clock(),
+            None => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+            }
+        }
+    }
 }
 
 /// Called by the writer for each group at each [`GroupStage`]. It may wait, fail the group, or panic.
@@ -70,6 +94,7 @@ impl Default for StoreSettings {
             sweep_interval: Duration::from_secs(1),
             background_threads: 1,
             group_hook: None,
+            wall_clock: WallClock::default(),
         }
     }
 }

@@ -3,15 +3,19 @@
 //! A reader treats such a row as absent already; the sweep only gives the space back. It walks the whole
 //! table `sends` from the durable view, a bounded step at a time, and hands what is old to the writer, which
 //! looks again before it removes: the key may be new by then. A walk that came to the end rests.
+//!
+//! The sweep also keeps the time by which keys age (`key_time.rs`), at every step and while it rests.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use ringway_protocol::ids::Timestamp;
 
+use super::key_time::{KeyTime, SAVE_TICKS};
 use super::published::Published;
 use super::readers;
 use super::rows;
+use super::settings::StoreSettings;
 use super::tables::{Table, View, read_error};
 use super::writer::Request;
 use crate::store::StoreError;
@@ -27,15 +31,29 @@ pub(super) fn run(
     closing: &Receiver<()>,
     requests: &Sender<Request>,
     published: &Published,
-    interval: Duration,
-    send_lifetime: Duration,
+    mut key_time: KeyTime,
+    settings: &StoreSettings,
 ) {
-    let mut last_key = Vec::new();
-    let mut pause = interval;
-    while closing.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-        pause = interval;
+    let (mut last_key, mut rest, mut ticks) = (Vec::new(), 0, 1_u32);
+    let mut looked = Instant::now();
+    while closing.recv_timeout(settings.sweep_interval) == Err(RecvTimeoutError::Timeout) {
+        let now = Instant::now();
+        key_time.advance(now.duration_since(looked), settings.wall_clock.read());
+        looked = now;
+        published.set_key_time(key_time.get());
+        if ticks.is_multiple_of(SAVE_TICKS)
+            && requests.try_send(Request::SaveKeyTime(key_time.get())).is_err()
+        {
+            // Full: at the next look.
+            continue;
+        }
+        ticks = ticks.wrapping_add(1);
+        if rest > 0 {
+            rest -= 1;
+            continue;
+        }
         let Some(view) = published.view() else { continue };
-        let horizon = readers::horizon(send_lifetime);
+        let horizon = readers::horizon(key_time.get(), settings.send_lifetime);
         match step(&view, &last_key, horizon) {
             Ok(Step { old, last_key: next }) => {
                 let removal = Request::RemoveSends { keys: old, horizon };
@@ -44,7 +62,7 @@ pub(super) fn run(
                     continue;
                 }
                 if next.is_none() {
-                    pause = interval * REST_STEPS;
+                    rest = REST_STEPS;
                 }
                 last_key = next.unwrap_or_default();
             }

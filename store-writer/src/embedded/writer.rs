@@ -72,6 +72,8 @@ pub(super) enum Request {
         /// Only rows as old as this still.
         horizon: Timestamp,
     },
+    /// Store the time by which keys age, from the sweep.
+    SaveKeyTime(Timestamp),
     /// Look whether the store is closing.
     Wake,
 }
@@ -82,7 +84,7 @@ impl Request {
         match self {
             Request::Flush { reply, .. } => reply.refuse(reason),
             Request::Claim { reply, .. } => reply.refuse(reason),
-            Request::RemoveSends { .. } | Request::Wake => {}
+            Request::RemoveSends { .. } | Request::SaveKeyTime(_) | Request::Wake => {}
         }
     }
 
@@ -90,7 +92,7 @@ impl Request {
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Request::RemoveSends { keys, .. } => keys.is_empty(),
-            Request::Flush { .. } | Request::Claim { .. } => false,
+            Request::Flush { .. } | Request::Claim { .. } | Request::SaveKeyTime(_) => false,
             Request::Wake => true,
         }
     }
@@ -102,7 +104,7 @@ impl Request {
                 (flush.appends.len(), flush.appends.iter().map(|append| append.entry.len()).sum())
             }
             Request::RemoveSends { keys, .. } => (keys.len(), 0),
-            Request::Claim { .. } => (1, 0),
+            Request::Claim { .. } | Request::SaveKeyTime(_) => (1, 0),
             Request::Wake => (0, 0),
         }
     }
@@ -482,6 +484,10 @@ fn draft_request(
             }
             Err(error) => Err(error),
         },
+        Request::SaveKeyTime(time) => {
+            draft.save_key_time(time);
+            Ok(())
+        }
         Request::Wake => Ok(()),
     };
     match drafted {
