@@ -22,6 +22,7 @@ mod serve;
 mod settings;
 mod signals;
 mod token_verb;
+mod trace;
 mod welcome;
 
 use std::process::ExitCode;

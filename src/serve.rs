@@ -34,6 +34,7 @@ use crate::run_file::{Published, RunFile};
 use crate::settings::Settings;
 use crate::signals::{self, Event};
 use crate::token_verb::now;
+use crate::trace::{Trace, TracedStore};
 use crate::welcome::Welcome;
 use crate::{log, plan};
 
@@ -126,8 +127,16 @@ impl<'a> Server<'a> {
         let admin = bind_admin(settings)?;
         let mut welcome = welcome(settings, &ground, &gateway);
         let addresses = gateway.addresses();
-        let store = Arc::clone(&ground.store) as Arc<dyn Store>;
-        let router = Router::new(plan::router(settings), Arc::clone(&store)).map_err(router_failure)?;
+        let mut store = Arc::clone(&ground.store) as Arc<dyn Store>;
+        let trace = open_trace(settings)?;
+        if let Some(trace) = &trace {
+            store = Arc::new(TracedStore { store, trace: Arc::clone(trace) });
+        }
+        let mut router =
+            Router::new(plan::router(settings), Arc::clone(&store)).map_err(router_failure)?;
+        if let Some(trace) = trace {
+            router.set_observer(trace);
+        }
         let workers = router.workers();
         welcome.workers = workers.count();
         let mut endpoints = gateway.endpoints();
@@ -232,6 +241,15 @@ impl<'a> Server<'a> {
         tracing::info!("drained");
         Ok(())
     }
+}
+
+/// The trace, where one is asked for.
+fn open_trace(settings: &Settings) -> Result<Option<Arc<Trace>>, Failure> {
+    let Some(path) = &settings.diagnostics.trace else { return Ok(None) };
+    let opened = Trace::open(path).map_err(|error| {
+        Failure::new(Exit::Store, format!("diagnostics.trace: {}: {error}", path.display()))
+    })?;
+    Ok(Some(opened))
 }
 
 /// Refuses what would let anybody in: keys that everyone with the data folder has, or a certificate that

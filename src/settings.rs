@@ -131,6 +131,8 @@ settings! {
     diagnostics: Diagnostics {
         /// Serve GET /echo, a plain WebSocket echo with messages of up to 16 MiB.
         echo: bool = false;
+        /// File to which a line is appended for each durable entry, ack and delivery, for `loadgen check`.
+        trace: Option<PathBuf> = None;
     }
     /// Log lines, on standard error.
     log: Log {

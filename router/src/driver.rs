@@ -28,6 +28,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::delivery::Delivery;
 use crate::mailbox::Mailboxes;
 use crate::metrics::{WorkerMetrics, refusal_index};
+use crate::observer::Observed;
 use crate::shard::{Action, Caller, Committed, Event, FlushId, Forward, Moment, QueryId, Worker};
 
 /// What happens with entries that became durable, besides the fan-out. Called on the worker's thread,
@@ -84,6 +85,7 @@ pub(crate) struct Driver {
     pub(crate) answers_in: Outbox<StoreAnswer>,
     pub(crate) delivery: Delivery,
     pub(crate) consumer: Option<Consumer>,
+    pub(crate) observer: Observed,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) crew: Arc<Crew>,
     pub(crate) state: DriverState,
@@ -258,6 +260,9 @@ impl Driver {
             Action::FanOut { endpoint, body, notices } => {
                 self.metrics.fan_outs.increment();
                 self.metrics.notices.add(notices.len() as u64);
+                if let Some(observer) = &self.observer {
+                    observer.delivered(body.conversation, body.seq);
+                }
                 self.delivery.send(endpoint, ToEndpoint::FanOut { body, notices });
             }
             Action::Close { connection, code } => {
@@ -278,6 +283,9 @@ impl Driver {
     }
 
     fn reply(&mut self, caller: Caller, outcome: Result<Outcome, Refusal>, now: Instant) {
+        if let (Some(observer), Ok(Outcome::Sent { conversation, seq, .. })) = (&self.observer, &outcome) {
+            observer.acknowledged(*conversation, *seq);
+        }
         match &outcome {
             Ok(Outcome::Sent { duplicate: false, .. }) => {
                 self.metrics.acks.increment();

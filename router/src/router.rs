@@ -16,6 +16,7 @@ use crate::delivery::Delivery;
 use crate::driver::{Consumer, Crew, Driver, DriverState, Letter};
 use crate::mailbox::Mailboxes;
 use crate::metrics::RouterMetrics;
+use crate::observer::{Observed, Observer};
 use crate::settings::{RouterError, RouterSettings};
 use crate::shard::{Worker, WorkerSettings};
 
@@ -31,6 +32,7 @@ pub struct Router {
     mailboxes: Arc<Mailboxes>,
     metrics: RouterMetrics,
     consumer: Option<Consumer>,
+    observer: Observed,
 }
 
 /// A router whose workers run. Stop it, then join it.
@@ -62,7 +64,7 @@ impl Router {
             outboxes.push(sending);
         }
         let mailboxes = Arc::new(Mailboxes::new(outboxes, metrics.clone()));
-        Ok(Self { settings, store, inboxes, mailboxes, metrics, consumer: None })
+        Ok(Self { settings, store, inboxes, mailboxes, metrics, consumer: None, observer: None })
     }
 
     /// The workers, as endpoints reach them.
@@ -78,6 +80,11 @@ impl Router {
     /// Has every entry that became durable shown to a consumer, besides the fan-out.
     pub fn set_consumer(&mut self, consumer: Consumer) {
         self.consumer = Some(consumer);
+    }
+
+    /// Has every ack and delivery shown to an observer before an endpoint has it.
+    pub fn set_observer(&mut self, observer: Arc<dyn Observer>) {
+        self.observer = Some(observer);
     }
 
     /// Starts a thread a worker.
@@ -105,6 +112,7 @@ impl Router {
                 answers_in,
                 delivery: Delivery::new(endpoints.clone(), self.settings.backlog_max),
                 consumer: self.consumer.clone(),
+                observer: self.observer.clone(),
                 metrics: Arc::clone(&self.metrics.0[number]),
                 crew: Arc::clone(&crew),
                 state: DriverState::default(),
