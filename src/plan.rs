@@ -26,6 +26,7 @@ pub(crate) fn gateway(settings: &Settings, resume_key: [u8; 32]) -> GatewaySetti
         rings_per_core: count(gateway.rings_per_core),
         connections_max: gateway.connections_max,
         connections_per_address: limits.connections_per_address,
+        socket_send_buffer_bytes: limits.socket_send_buffer_bytes,
         connection: ConnectionSettings {
             message_bytes_max: limits.max_frame_bytes,
             inflight_max: limits.max_inflight,

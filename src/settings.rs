@@ -73,6 +73,8 @@ settings! {
         dedup_window_s: u64 = limits::DEDUPLICATION_SECONDS;
         /// Bytes of messages received in part that all connections of one core may hold.
         partial_bytes: usize = ringway_gateway::connection::limits::PARTIAL_BYTES_DEFAULT;
+        /// Bytes of one reader's frames that the kernel takes, which it doubles for its bookkeeping; 0 leaves it to the kernel, up to 4 MiB a socket.
+        socket_send_buffer_bytes: usize = GatewaySettings::default().socket_send_buffer_bytes;
         /// Connections from one address (one /64 of IPv6); past it an upgrade on the plain port is answered 503, on the TLS port the connection is closed.
         connections_per_address: u32 = GatewaySettings::default().connections_per_address;
         /// Open sockets of one user; past it close 4029.
@@ -205,6 +207,12 @@ impl Settings {
             limits.partial_bytes >= limits.max_frame_bytes,
             "limits.partial_bytes",
             "must hold one frame of limits.max_frame_bytes",
+        );
+        let buffer = 16 * 1024..=64 * 1024 * 1024;
+        rule(
+            limits.socket_send_buffer_bytes == 0 || buffer.contains(&limits.socket_send_buffer_bytes),
+            "limits.socket_send_buffer_bytes",
+            "must be 0 (as the kernel likes), or 16384 to 67108864",
         );
         rule(limits.connections_per_address >= 1, "limits.connections_per_address", "must be at least 1");
         rule(limits.connections_per_user >= 1, "limits.connections_per_user", "must be at least 1");

@@ -25,6 +25,9 @@ const MESSAGES_MIN: u64 = 20;
 /// Between two messages of one of the pair: within the rate that every client may have.
 const MESSAGE_EVERY: Duration = Duration::from_millis(25);
 
+/// Longest segment that the kernel makes for a socket on loopback.
+const LOOPBACK_SEGMENT_BYTES: u64 = 65_536;
+
 /// From the silence of a peer to the end of its socket: 45 s, 3 s for the closing, and a busy machine.
 const SILENCE_PATIENCE: Duration = Duration::from_secs(90);
 
@@ -152,6 +155,47 @@ fn a_reader_that_stops_is_closed_when_its_queue_is_full() {
     assert_eq!(report.open, 0, "{report:?}");
     assert_eq!(stage.server.metric("ringway_gateway_slow_readers_total"), 1.0);
     stage.settles();
+}
+
+#[test]
+fn the_kernel_holds_no_more_of_a_reader_that_never_reads_than_is_set() {
+    // What is set, doubled, and the segment that is begun when there is still a byte of room.
+    let bound = 2 * 65_536 + LOOPBACK_SEGMENT_BYTES;
+    let bounded = highest_in_kernel(65_536);
+    assert!((1..=bound).contains(&bounded), "{bounded} bytes waited in the kernel");
+    let unbounded = highest_in_kernel(0);
+    assert!(unbounded > 2 * bound, "{unbounded} bytes: nothing shows that the bound is what holds");
+}
+
+/// Bytes that the kernel held at most for a reader that never reads, under this setting.
+fn highest_in_kernel(socket_send_buffer_bytes: u64) -> u64 {
+    let stage = Stage::set(&["--limits.socket_send_buffer_bytes", &socket_send_buffer_bytes.to_string()]);
+    let target = stage.target("mallory");
+    let highest = stage.beside_a_chat(|| {
+        let client = BadClient::log_in(&target, "phone").unwrap();
+        let mut speaker = stage.server.connect("speaker");
+        let sent = (0..200).map(|_| {
+            speaker.say_to_user("mallory", &"blah ".repeat(3_200));
+            unsent_bytes(target.ws)
+        });
+        let highest = sent.max().unwrap();
+        drop(client);
+        highest
+    });
+    stage.settles();
+    highest
+}
+
+/// Bytes that wait in the kernel for the slowest reader of this port: `tx_queue` of proc_pid_net(5).
+fn unsent_bytes(port_of: std::net::SocketAddr) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux shows its sockets");
+    let local = format!(":{:04X}", port_of.port());
+    let queued = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (queue, _) = fields.get(4)?.split_once(':')?;
+        (fields[1].ends_with(&local) && fields[3] == "01").then(|| u64::from_str_radix(queue, 16).ok())?
+    });
+    queued.max().unwrap_or_default()
 }
 
 #[test]

@@ -120,7 +120,7 @@ impl Gateway {
         let mut listeners: Vec<Vec<(TcpListener, Transport)>> = (0..threads).map(|_| Vec::new()).collect();
         let mut bind = |address: Option<SocketAddr>, transport, setting| -> Result<_, ListenError> {
             let Some(address) = address else { return Ok(None) };
-            let sockets = listen(address, threads, setting)?;
+            let sockets = listen(address, threads, setting, settings.socket_send_buffer_bytes)?;
             let bound = sockets.first().and_then(|socket| socket.local_addr().ok());
             for (core, socket) in listeners.iter_mut().zip(sockets) {
                 core.push((socket, transport));

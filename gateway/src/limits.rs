@@ -24,6 +24,12 @@ pub const INBOX_MESSAGES: usize = 8_192;
 /// The rest waits for the next pass, so that sockets are looked at in between.
 pub const DELIVERIES_A_PASS: usize = 16_384;
 
+/// Bytes of one reader's frames that the kernel takes from us, which it doubles for its bookkeeping: what it
+/// then holds of a slow reader is what its queue holds. At a round trip of 100 ms it is 1.3 MB a second, and
+/// within what the kernel allows everybody (net.core.wmem_max, 208 KiB by default). Left to itself the
+/// kernel takes up to 4 MiB a socket (net.ipv4.tcp_wmem).
+pub const SOCKET_SEND_BUFFER_BYTES_DEFAULT: usize = 128 * 1024;
+
 /// Time until accepting is tried again after the machine refused, in milliseconds.
 pub const ACCEPT_RETRY_MILLISECONDS: u64 = 100;
 

@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use ringway_ring::{KernelSettings, SLOTS_MAX};
 
 use crate::context::ConnectionSettings;
+use crate::limits::SOCKET_SEND_BUFFER_BYTES_DEFAULT;
 
 /// Settings of a gateway. Each field names the setting it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct GatewaySettings {
     pub connections_max: u32,
     /// `limits.connections_per_address`: on all cores; an IPv6 address counts by its /64.
     pub connections_per_address: u32,
+    /// `limits.socket_send_buffer_bytes`: what the kernel takes for one reader; 0 leaves it to the kernel.
+    pub socket_send_buffer_bytes: usize,
     /// What concerns each connection.
     pub connection: ConnectionSettings,
 }
@@ -40,6 +43,7 @@ impl Default for GatewaySettings {
             rings_per_core: None,
             connections_max: 16_000,
             connections_per_address: 1_000,
+            socket_send_buffer_bytes: SOCKET_SEND_BUFFER_BYTES_DEFAULT,
             connection: ConnectionSettings::default(),
         }
     }
