@@ -384,6 +384,21 @@ fn bodies_that_are_not_as_documented_are_problems() {
 }
 
 #[test]
+fn a_token_in_the_url_is_refused_under_any_name() {
+    let server = Server::start(&[]);
+    let (http, token) = (server.http(), server.token("alice"));
+    for path in ["/api/v1/conversations", "/api/v1/openapi.json", "/", "/nowhere"] {
+        for query in [format!("t={token}"), format!("limit=5&x=Bearer%20{token}"), token.replace('e', "%65")]
+        {
+            let answer = http.get(&format!("{path}?{query}"), Some(&token));
+            is_problem(&answer, 400, "invalid");
+            assert!(!answer.text().contains(&token), "it is not repeated");
+        }
+    }
+    http.get("/api/v1/conversations?x=a.b.c", Some(&token)).expect(200);
+}
+
+#[test]
 fn a_request_names_one_host() {
     let server = Server::start(&[]);
     let status = |head: &str| {

@@ -94,11 +94,11 @@ fn token_says_what_is_missing_where_nothing_serves() {
 }
 
 #[test]
-fn a_token_in_the_url_is_not_looked_at() {
+fn a_token_in_the_url_is_refused() {
     let server = Server::start(&[]);
     let token = server.token("alice");
     let path = format!("/api/v1/conversations?token={token}&access_token={token}");
-    assert_eq!(server.http().get(&path, None).status, 401);
+    assert_eq!(server.http().get(&path, None).status, 400);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::page::FILES;
+use crate::parameters::has_token;
 use crate::problem::{Code, Problem};
 use crate::state::Shared;
 use crate::{chats, conversations, development, messages};
@@ -84,10 +85,15 @@ fn names_one_host(request: &Request) -> bool {
 /// Counts and times the request, and adds the headers that every answer has.
 async fn around(From_(state): From_<Shared>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let mut response = if names_one_host(&request) {
-        next.run(request).await
-    } else {
+    let mut response = if !names_one_host(&request) {
         Problem::invalid("a request has one Host header").into_response()
+    } else if has_token(request.uri()) {
+        // What it says is not repeated: URLs end in logs, this is no log of tokens.
+        let detail = "there is a token in the URL, which ends in logs: take a fresh one, and send \
+                      Authorization: Bearer TOKEN";
+        Problem::invalid(detail).into_response()
+    } else {
+        next.run(request).await
     };
     state.metrics.answered(response.status(), begun.elapsed());
     let headers = response.headers_mut();
