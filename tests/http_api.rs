@@ -431,6 +431,21 @@ fn too_many_requests_are_told_to_wait() {
 }
 
 #[test]
+fn a_head_costs_what_a_get_costs() {
+    let server = Server::start(&["--limits.send_per_s", "1", "--limits.send_burst", "3"]);
+    let alice = Caller::of(&server, "alice");
+    let path = format!("/conversations/{}", alice.group(&["bob"]));
+    let look = || alice.call("HEAD", &path, None);
+    let seen = look().expect(200);
+    assert!(seen.text().is_empty() && seen.header("content-length").parse::<u64>().unwrap() > 0);
+    let limited = (0..20).map(|_| look()).find(|answer| answer.status != 200).expect("a burst of 3 is over");
+    assert_eq!(limited.status, 429);
+    assert_eq!(alice.call("GET", &path, None).status, 429, "a read like these");
+    let body = json!({"to": "bob", "client_msg_id": "c", "text": "x"});
+    alice.post("/messages", body).expect(200);
+}
+
+#[test]
 fn the_page_logs_in_with_a_development_token_from_this_machine_only() {
     let server = Server::start(&[]);
     for http in [server.http(), server.https()] {

@@ -1,4 +1,5 @@
-//! Who calls: the user of a Bearer token (RFC 6750). A token in the URL or in the body is not looked at.
+//! Who calls: the user of a Bearer token (RFC 6750). A token in the body is not looked at, and one in the URL
+//! is refused before (`routes.rs`).
 
 use std::time::Instant;
 
@@ -29,9 +30,16 @@ impl FromRequestParts<Shared> for Caller {
             .load()
             .verify(token, now())
             .map_err(|error| Problem::new(Code::Unauthorized, error.to_string()))?;
-        let kind = if parts.method == Method::GET { Kind::Read } else { Kind::Write };
-        state.rates.take(&claims.user, kind, Instant::now())?;
+        state.rates.take(&claims.user, kind(&parts.method), Instant::now())?;
         Ok(Self { user: claims.user })
+    }
+}
+
+/// A HEAD is answered like a GET, without the body: it looks, too.
+fn kind(method: &Method) -> Kind {
+    match *method {
+        Method::GET | Method::HEAD => Kind::Read,
+        _ => Kind::Write,
     }
 }
 
