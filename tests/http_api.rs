@@ -384,6 +384,39 @@ fn bodies_that_are_not_as_documented_are_problems() {
 }
 
 #[test]
+fn a_number_in_a_url_has_one_spelling() {
+    let server = Server::start(&[]);
+    let alice = Caller::of(&server, "alice");
+    let group = alice.group(&["bob"]);
+    alice.say(&group, "c1", "hi");
+    for id in [format!("0{group}"), format!("+{group}"), format!("%2B{group}"), format!("%20{group}")] {
+        for (method, path, body) in [
+            ("GET", "", None),
+            ("GET", "/messages", None),
+            ("PATCH", "", Some(json!({"name": "n"}))),
+            ("PUT", "/members/carol", Some(json!({}))),
+            ("DELETE", "", None),
+        ] {
+            let answer = alice.call(method, &format!("/conversations/{id}{path}"), body);
+            is_problem(&answer, 400, "invalid");
+            assert!(answer.text().contains("leading zeros"), "{}", answer.text());
+        }
+        is_problem(&alice.call("GET", &format!("/chats/{id}/messages"), None), 400, "invalid");
+    }
+    let path = format!("/conversations/{group}/messages");
+    for query in ["limit=01", "limit=%2B1", "before=02", "before=%2B2", "after=00", "after=%2B0"] {
+        let answer = alice.call("GET", &format!("{path}?{query}"), None);
+        is_problem(&answer, 400, "invalid");
+        assert!(answer.text().contains("leading zeros"), "{}", answer.text());
+    }
+    is_problem(&alice.call("GET", "/conversations?limit=01", None), 400, "invalid");
+    let body = json!({"conversation_id": format!("0{group}"), "client_msg_id": "c2", "text": "x"});
+    is_problem(&alice.post("/messages", body), 400, "invalid");
+    let seen = alice.get(&format!("/conversations/{group}"));
+    assert_eq!((&seen["name"], &seen["member_count"]), (&json!("g"), &json!(2)), "nothing was changed");
+}
+
+#[test]
 fn a_token_in_the_url_is_refused_under_any_name() {
     let server = Server::start(&[]);
     let (http, token) = (server.http(), server.token("alice"));

@@ -12,6 +12,9 @@ use ringway_protocol::user::UserId;
 
 use crate::problem::Problem;
 
+/// What every cursor begins with, and no number.
+pub(crate) const FIRST: char = 'c';
+
 /// Bytes of the MAC that are kept: a guess is checked online only, and wins nothing.
 const MAC_BYTES: usize = 8;
 
@@ -53,7 +56,7 @@ impl Cursors {
         bytes.extend(place.to_be_bytes());
         let mac = self.mac(&bytes, user, conversation);
         bytes.extend(mac);
-        format!("c{}", URL_SAFE_NO_PAD.encode(bytes))
+        format!("{FIRST}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// The place of a cursor of that direction.
@@ -72,7 +75,7 @@ impl Cursors {
     }
 
     fn open(&self, text: &str, direction: Direction, user: &UserId, of: ConversationId) -> Option<u64> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix('c')?).ok()?;
+        let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(FIRST)?).ok()?;
         let (head, mac) = bytes.split_at_checked(9)?;
         let expected = self.mac(head, user, of);
         // Not in constant time: a forged place tells nothing that the user could not ask for by number.

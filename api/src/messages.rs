@@ -25,7 +25,7 @@ use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::parameters::{Path, UrlQuery};
 use crate::problem::{Problem, ProblemBody};
 use crate::state::Shared;
-use crate::{entry_json, names, older_names};
+use crate::{cursor, entry_json, names, older_names};
 
 /// A message to send. `chatId`, `content`, `type` and `clientMsgId` are the older names.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -195,19 +195,21 @@ fn place(
     user: &UserId,
     conversation: ConversationId,
 ) -> Result<Seq, Problem> {
-    match text.parse() {
-        Ok(seq) => Ok(Seq(seq)),
-        Err(_) => state.cursors.read(text, direction, user, conversation).map(Seq),
+    if text.starts_with(cursor::FIRST) {
+        return state.cursors.read(text, direction, user, conversation).map(Seq);
     }
+    names::decimal(text).map(Seq).ok_or_else(|| {
+        Problem::invalid(format!("before and after are a next_cursor, or a seq: {}", names::CANONICAL))
+    })
 }
 
 /// The number of entries or conversations in a page.
 pub(crate) fn limit(text: Option<&str>) -> Result<u32, Problem> {
-    match text.map(str::parse::<u32>) {
-        None => Ok(PAGE_DEFAULT),
-        Some(Ok(limit)) if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
-        Some(_) => Err(Problem::invalid(format!("limit is 1 to {PAGE_MAX}"))),
-    }
+    let Some(text) = text else { return Ok(PAGE_DEFAULT) };
+    names::decimal(text)
+        .and_then(|limit| u32::try_from(limit).ok())
+        .filter(|limit| (1..=PAGE_MAX).contains(limit))
+        .ok_or_else(|| Problem::invalid(format!("limit is 1 to {PAGE_MAX}, {}", names::CANONICAL)))
 }
 
 impl SendRequest {
@@ -302,7 +304,7 @@ mod tests {
     fn a_page_has_1_to_200_entries() {
         assert_eq!(limit(None), Ok(50));
         assert_eq!(limit(Some("200")), Ok(200));
-        for bad in ["0", "201", "-1", "x", ""] {
+        for bad in ["0", "201", "-1", "+1", "01", "4294967297", "x", ""] {
             assert!(limit(Some(bad)).is_err(), "{bad}");
         }
     }
