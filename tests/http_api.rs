@@ -219,8 +219,9 @@ fn an_idempotency_key_with_another_body_is_a_conflict() {
         let headers = [("idempotency-key", "k1")];
         http.call_with("POST", &format!("/api/v1{path}"), Some(&alice), &headers, &body.to_string())
     };
-    let make =
-        |name: &str, members: &[&str]| make_at("/conversations", json!({"name": name, "member_ids": members}));
+    let make = |name: &str, members: &[&str]| {
+        make_at("/conversations", json!({"name": name, "member_ids": members}))
+    };
     let first = make("tea", &["bob", "carol"]).expect(201).json();
     let id = first["conversation_id"].as_str().unwrap();
     for (name, members) in
@@ -516,6 +517,58 @@ fn the_document_describes_the_calls() {
         document["components"]["schemas"].as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
     assert!(names.contains(&"Problem") && names.contains(&"SendRequest"), "{names:?}");
+    let text = document.to_string();
+    for reference in text.split("\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(names.contains(&name), "{name} is described nowhere");
+    }
+}
+
+#[test]
+fn the_document_lists_the_problems_of_every_call() {
+    let server = Server::start(&[]);
+    let document = server.http().get("/api/v1/openapi.json", None).expect(200).json();
+    let always = ["400", "401", "429", "503"];
+    let with_body = ["408", "413"];
+    let mut seen = 0;
+    for (call, others) in [
+        ("post /messages", &["200", "404", "409"][..]),
+        ("get /conversations/{id}/messages", &["200", "404"]),
+        ("post /conversations", &["200", "201", "404", "409"]),
+        ("get /conversations", &["200"]),
+        ("get /conversations/{id}", &["200", "404"]),
+        ("patch /conversations/{id}", &["200", "403", "404", "409"]),
+        ("delete /conversations/{id}", &["200", "403", "404", "409"]),
+        ("put /conversations/{id}/members/{user}", &["200", "403", "404", "409"]),
+        ("delete /conversations/{id}/members/{user}", &["200", "403", "404", "409"]),
+        ("post /chats", &["200", "201", "404", "409"]),
+        ("get /chats/{chatId}/messages", &["200", "404"]),
+    ] {
+        let (method, path) = call.split_once(' ').unwrap();
+        let operation = &document["paths"][format!("/api/v1{path}")][method];
+        let mut expected: Vec<&str> = always.iter().chain(others).copied().collect();
+        if operation.get("requestBody").is_some() {
+            expected.extend(with_body);
+        }
+        expected.sort_unstable();
+        let answers = operation["responses"].as_object().unwrap_or_else(|| panic!("{call} is not there"));
+        let mut statuses: Vec<&str> = answers.keys().map(String::as_str).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, expected, "{call}");
+        for (status, answer) in answers.iter().filter(|(status, _)| !status.starts_with('2')) {
+            let schema = &answer["content"]["application/problem+json"]["schema"]["$ref"];
+            assert_eq!(schema, "#/components/schemas/Problem", "{call} {status}");
+            assert!(!answer["description"].as_str().unwrap().is_empty(), "{call} {status}");
+        }
+        seen += 1;
+    }
+    let all: usize = document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|path| path.as_object().unwrap().keys().filter(|key| *key != "parameters").count())
+        .sum();
+    assert_eq!(seen, all, "a call without a row here");
 }
 
 #[test]

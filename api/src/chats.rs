@@ -16,7 +16,8 @@ use crate::conversations::{ConversationView, idempotency_key, make};
 use crate::cursor::Direction;
 use crate::messages::{HistoryPage, limit, page};
 use crate::parameters::{Path, UrlQuery};
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::Problem;
+use crate::problem_answers::{Always, Conflict, NotThere, OfTheBody};
 use crate::state::Shared;
 use crate::{names, older_names};
 
@@ -45,8 +46,7 @@ pub(crate) struct ChatHistoryQuery {
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 64 bytes")), responses(
     (status = 201, body = ConversationView, description = "Every name in both spellings"),
     (status = 200, body = ConversationView, description = "It was there"),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+    Always, OfTheBody, NotThere, Conflict,
 ))]
 pub(crate) async fn create(
     From_(state): From_<Shared>,
@@ -65,8 +65,7 @@ pub(crate) async fn create(
 #[utoipa::path(get, path = "/chats/{chatId}/messages", tag = "chats",
     params(("chatId" = String, Path, description = "The conversation"), ChatHistoryQuery), responses(
     (status = 200, body = HistoryPage, description = "Every name in both spellings"),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+    Always, NotThere,
 ))]
 pub(crate) async fn history(
     From_(state): From_<Shared>,

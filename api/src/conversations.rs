@@ -23,7 +23,8 @@ use crate::caller::Caller;
 use crate::cursor::Direction;
 use crate::messages::limit;
 use crate::parameters::{Path, UrlQuery};
-use crate::problem::{Code, Problem, ProblemBody};
+use crate::problem::{Code, Problem};
+use crate::problem_answers::{Always, Conflict, NotAllowed, NotThere, OfTheBody};
 use crate::state::Shared;
 use crate::{entry_json, names};
 
@@ -122,8 +123,7 @@ pub(crate) struct ChangeAnswer {
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 64 bytes")), responses(
     (status = 201, body = ConversationView),
     (status = 200, body = ConversationView, description = "It was there"),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+    Always, OfTheBody, NotThere, Conflict,
 ))]
 pub(crate) async fn create(
     From_(state): From_<Shared>,
@@ -194,7 +194,8 @@ impl Founding {
             return Err(Problem::unavailable());
         };
         let first = entries.first().ok_or_else(Problem::not_found)?;
-        let Content::Change(Change::Created { name, members, .. }) = entry_json::decode(first)?.content else {
+        let Content::Change(Change::Created { name, members, .. }) = entry_json::decode(first)?.content
+        else {
             tracing::error!(%conversation, "the first entry of a conversation does not say how it was made");
             return Err(Problem::unavailable());
         };
@@ -239,8 +240,7 @@ fn creation(
 /// Newest first by the time they were made.
 #[utoipa::path(get, path = "/conversations", tag = "conversations", params(ListQuery), responses(
     (status = 200, body = ConversationPage),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+    Always,
 ))]
 pub(crate) async fn list(
     From_(state): From_<Shared>,
@@ -276,8 +276,7 @@ pub(crate) async fn list(
 #[utoipa::path(get, path = "/conversations/{id}", tag = "conversations",
     params(("id" = String, Path, description = "The conversation")), responses(
     (status = 200, body = ConversationView),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+    Always, NotThere,
 ))]
 pub(crate) async fn get(
     From_(state): From_<Shared>,
@@ -291,8 +290,7 @@ pub(crate) async fn get(
 #[utoipa::path(patch, path = "/conversations/{id}", tag = "conversations", request_body = RenameRequest,
     params(("id" = String, Path, description = "The conversation")), responses(
     (status = 200, body = ChangeAnswer),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+    Always, OfTheBody, NotAllowed, NotThere, Conflict,
 ))]
 pub(crate) async fn rename(
     From_(state): From_<Shared>,
@@ -311,8 +309,7 @@ pub(crate) async fn rename(
 #[utoipa::path(delete, path = "/conversations/{id}", tag = "conversations",
     params(("id" = String, Path, description = "The conversation")), responses(
     (status = 200, body = ChangeAnswer),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+    Always, NotAllowed, NotThere, Conflict,
 ))]
 pub(crate) async fn delete(
     From_(state): From_<Shared>,
@@ -332,8 +329,7 @@ pub(crate) async fn delete(
         ("user" = String, Path, description = "The user"),
     ), responses(
     (status = 200, body = ChangeAnswer),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+    Always, OfTheBody, NotAllowed, NotThere, Conflict,
 ))]
 pub(crate) async fn add_member(
     From_(state): From_<Shared>,
@@ -356,8 +352,7 @@ pub(crate) async fn add_member(
         ("user" = String, Path, description = "The user"),
     ), responses(
     (status = 200, body = ChangeAnswer),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+    Always, NotAllowed, NotThere, Conflict,
 ))]
 pub(crate) async fn remove_member(
     From_(state): From_<Shared>,

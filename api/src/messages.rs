@@ -23,7 +23,8 @@ use crate::caller::Caller;
 use crate::cursor::Direction;
 use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::parameters::{Path, UrlQuery};
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::Problem;
+use crate::problem_answers::{Always, Conflict, NotThere, OfTheBody};
 use crate::state::Shared;
 use crate::{cursor, entry_json, names, older_names};
 
@@ -102,8 +103,7 @@ pub(crate) struct HistoryPage {
 /// `duplicate` true. A request with the older names is answered in both spellings.
 #[utoipa::path(post, path = "/messages", tag = "messages", request_body = SendRequest, responses(
     (status = 200, body = SendAnswer),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+    Always, OfTheBody, NotThere, Conflict,
 ))]
 pub(crate) async fn send(
     From_(state): From_<Shared>,
@@ -134,8 +134,7 @@ pub(crate) async fn send(
 #[utoipa::path(get, path = "/conversations/{id}/messages", tag = "messages",
     params(("id" = String, Path, description = "The conversation"), HistoryQuery), responses(
     (status = 200, body = HistoryPage),
-    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
-    (status = "5XX", body = ProblemBody, content_type = "application/problem+json"),
+    Always, NotThere,
 ))]
 pub(crate) async fn history(
     From_(state): From_<Shared>,

@@ -10,6 +10,9 @@ use ringway_store_writer::store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// What the body of an error is (RFC 9457).
+pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
+
 /// An error of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
@@ -160,7 +163,7 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&body).expect("strings and numbers are JSON");
         let mut response = (status, body).into_response();
         let mut set = |name: HeaderName, value: HeaderValue| response.headers_mut().insert(name, value);
-        set(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        set(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if let Some(seconds) = self.retry_after_seconds {
             set(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

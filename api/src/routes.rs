@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::page::FILES;
 use crate::parameters::has_token;
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, ProblemBody};
 use crate::state::Shared;
 use crate::{chats, conversations, development, messages};
 
@@ -23,11 +23,14 @@ use crate::{chats, conversations, development, messages};
 const PREFIX: &str = "/api/v1";
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Ringway",
-    description = "The HTTP API of Ringway: sends, history and conversations for those who have no socket.",
-    license(name = "Apache-2.0 OR MIT")
-))]
+#[openapi(
+    info(
+        title = "Ringway",
+        description = "The HTTP API of Ringway: sends, history and conversations for those who have no socket.",
+        license(name = "Apache-2.0 OR MIT")
+    ),
+    components(schemas(ProblemBody))
+)]
 struct Document;
 
 /// The API with its document, which is made from the handlers.
