@@ -53,6 +53,12 @@ pub(crate) enum Fault {
 /// How long a disk's fault lasts.
 const DISK_FAULT: Duration = Duration::from_secs(2);
 
+/// From one disk's fault to the next, on average: time to reopen the store and to answer what waited.
+const DISK_FAULT_SPACING_SECONDS: u32 = 6;
+
+/// The server's trace, in the folder of a run.
+const TRACE: &str = "trace.ndjson";
+
 /// The verb `load`: no crash at all.
 pub(crate) fn load(rerun: &Rerun) -> Result<(), Failure> {
     Profile::Release.build("")?;
@@ -95,7 +101,9 @@ pub(crate) fn disk_faults(options: &Crashes) -> Result<(), Failure> {
             &options.rerun,
             || {
                 let folder = scratch()?;
-                run(Profile::Release, folder.path(), FULL, fault, options.count, options.seed)
+                let seconds = FULL.seconds.max((options.count + 1) * DISK_FAULT_SPACING_SECONDS);
+                let load = Load { seconds, ..FULL };
+                run(Profile::Release, folder.path(), load, fault, options.count, options.seed)
             },
         )?;
     }
@@ -120,7 +128,10 @@ pub(crate) fn run(
         Fault::Kill => None,
         _ => Some(PowerCutDisk::mount(&data).map_err(Failure::file(&data))?),
     };
-    let plan = Plan::new(profile, &data)?;
+    let mut plan = Plan::new(profile, &data)?;
+    // Beside the disk that loses power: a trace is no part of what must survive.
+    let trace = folder.join(TRACE);
+    plan.flags.extend(["--diagnostics.trace".to_owned(), trace.display().to_string()]);
     let mut server = plan.start()?;
     let tokens = folder.join("tokens");
     plan.tokens(load.users, &tokens)?;
@@ -130,9 +141,10 @@ pub(crate) fn run(
     let mut dice = Dice(seed);
     let mut restarts = Vec::new();
     // The first seconds make conversations; then the deaths are spread over the measured time.
-    let spacing = Duration::from_secs(u64::from(load.seconds)) / (count + 1);
+    let (began, spacing) = (Instant::now(), Duration::from_secs(u64::from(load.seconds)) / (count + 1));
     for number in 1..=count {
-        let pause = spacing.mul_f64(0.5 + dice.fraction());
+        let moment = spacing.mul_f64(f64::from(number) - 0.25 + 0.5 * dice.fraction());
+        let pause = moment.saturating_sub(began.elapsed());
         if !wait_while_running(&mut clients, pause)? {
             return Err(Failure::Unmet(format!("the load ended before fault {number} of {count}")));
         }
@@ -228,6 +240,7 @@ fn start_load(
     command.args(["--seed", &seed.to_string()]);
     command.arg("--tokens").arg(tokens);
     command.arg("--history").arg(folder.join("history.ndjson"));
+    command.arg("--with-history").arg(folder.join(TRACE));
     command.arg("--hdr-log").arg(folder.join("latency.hlog"));
     command.arg("--summary").arg(summary);
     if measures_server {
@@ -264,7 +277,7 @@ fn keep(folder: &Path) -> Result<PathBuf, Failure> {
         .join("../failed-runs")
         .join(folder.file_name().expect("a scratch folder has a name"));
     std::fs::create_dir_all(&kept).map_err(Failure::file(&kept))?;
-    for name in ["history.ndjson", "data.log", "summary.json"] {
+    for name in ["history.ndjson", TRACE, "data.log", "summary.json"] {
         let _ = std::fs::copy(folder.join(name), kept.join(name));
     }
     Ok(kept)
