@@ -132,8 +132,7 @@ impl<'a> Server<'a> {
         if let Some(trace) = &trace {
             store = Arc::new(TracedStore { store, trace: Arc::clone(trace) });
         }
-        let mut router =
-            Router::new(plan::router(settings), Arc::clone(&store)).map_err(router_failure)?;
+        let mut router = Router::new(plan::router(settings), Arc::clone(&store)).map_err(router_failure)?;
         if let Some(trace) = trace {
             router.set_observer(trace);
         }

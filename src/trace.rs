@@ -13,9 +13,7 @@ use std::sync::Arc;
 
 use ringway_protocol::ids::{ConversationId, Position, Seq};
 use ringway_router::Observer;
-use ringway_store_writer::store::{
-    Answer, ClaimKey, Done, Flush, Query, Status, Store, StoreError,
-};
+use ringway_store_writer::store::{Answer, ClaimKey, Done, Flush, Query, Status, Store, StoreError};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Where the lines go. Several threads write; the file is opened to append, so each line is whole.
@@ -70,7 +68,9 @@ impl Store for TracedStore {
             flush,
             Box::new(move |result| {
                 if result.is_ok() {
-                    places.into_iter().for_each(|(conversation, seq)| trace.line("durable", conversation, seq));
+                    places
+                        .into_iter()
+                        .for_each(|(conversation, seq)| trace.line("durable", conversation, seq));
                 }
                 done(result);
             }),

@@ -6,6 +6,4 @@
 mod embedded;
 pub mod store;
 
-pub use embedded::{
-    EmbeddedStore, GroupHook, GroupStage, OpenError, StoreMetrics, StoreSettings, WallClock,
-};
+pub use embedded::{EmbeddedStore, GroupHook, GroupStage, OpenError, StoreMetrics, StoreSettings, WallClock};
