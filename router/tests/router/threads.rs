@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ringway_metrics::Text;
@@ -29,7 +29,7 @@ struct ThreadStore {
     work: Sender<Work>,
     status: Arc<RwLock<Status>>,
     /// Held by the test, it keeps whoever reads in the middle of a pass.
-    reads: Arc<Mutex<()>>,
+    reads: Arc<RwLock<()>>,
     /// Passes of all workers, each of which begins with a look at the status.
     passes: Arc<AtomicU64>,
 }
@@ -65,7 +65,7 @@ impl Store for ThreadStore {
     }
 
     fn read(&self, query: Query, done: Done<Result<Answer, StoreError>>) {
-        drop(self.reads.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(self.reads.read().unwrap_or_else(PoisonError::into_inner));
         self.give(move |store| done(Ok(store.answer(&query))));
     }
 
@@ -291,7 +291,7 @@ fn a_worker_that_is_in_a_pass_keeps_the_others_from_ending() {
     let alice = user("alice");
     let group = group(&mut house, &alice, &[]);
     let theirs = house.workers.of(group.shard());
-    let held = reads.lock().unwrap();
+    let held = reads.write().unwrap();
     let asking = house.next_request;
     for (request, operation) in
         [(asking, Operation::Heads { since: None }), (asking + 1, send(Target::Conversation(group), 1))]
