@@ -8,16 +8,17 @@ use super::interner::QuickMap;
 use super::verdict::{Invariant, Verdict};
 
 pub(super) fn check(data: &Dataset, verdict: &mut Verdict) {
-    acks_are_in_the_full_read(data, verdict);
+    let mut read = vec![false; data.conversation_count() as usize];
+    data.final_reads.iter().for_each(|complete| read[complete.conversation as usize] = true);
+    acks_are_in_the_full_read(data, &read, verdict);
     full_reads_agree(data, verdict);
     for range in groups(&data.trace, |trace| trace.conversation) {
-        trace_acks_what_is_durable(data, &data.trace[range], verdict);
+        let is_read = read[data.trace[range.start].conversation as usize];
+        trace_acks_what_is_durable(data, &data.trace[range], is_read, verdict);
     }
 }
 
-fn acks_are_in_the_full_read(data: &Dataset, verdict: &mut Verdict) {
-    let mut read = vec![false; data.conversation_count() as usize];
-    data.final_reads.iter().for_each(|complete| read[complete.conversation as usize] = true);
+fn acks_are_in_the_full_read(data: &Dataset, read: &[bool], verdict: &mut Verdict) {
     for send in &data.sends {
         let Step::Acknowledged { message, seq } = send.step else { continue };
         verdict.checked(Invariant::I1, 1);
@@ -104,19 +105,31 @@ fn durable_stays(data: &Dataset, row: &Trace, is_read: bool, verdict: &mut Verdi
     }
 }
 
+/// A place is given once: if two entries became durable there, the first is gone.
+fn durable_twice(data: &Dataset, row: &Trace, verdict: &mut Verdict) {
+    verdict.violated(Invariant::I15, || {
+        format!(
+            "{} seq {} became durable again at {}: what was durable there before did not survive",
+            data.conversation_name(row.conversation),
+            row.seq,
+            seconds(row.time)
+        )
+    });
+}
+
 /// Rows of one conversation, in the order of time.
-fn trace_acks_what_is_durable(data: &Dataset, trace: &[Trace], verdict: &mut Verdict) {
+fn trace_acks_what_is_durable(data: &Dataset, trace: &[Trace], is_read: bool, verdict: &mut Verdict) {
     let mut durable: Vec<u64> = Vec::new();
     // All places up to this one are durable. A trace may start in the middle of a conversation's life.
     let first = trace.iter().filter(|row| row.step == TraceStep::Durable).map(|row| row.seq).min();
     let mut prefix = first.unwrap_or(0).saturating_sub(1);
-    let is_read = data.final_reads.iter().any(|read| read.conversation == trace[0].conversation);
     for row in trace {
         if matches!(row.step, TraceStep::Durable | TraceStep::Loaded) {
             durable_stays(data, row, is_read, verdict);
             match row.step {
                 // The store reads only what is durable, and has no holes.
                 TraceStep::Loaded => prefix = prefix.max(row.seq),
+                _ if row.seq <= prefix || durable.contains(&row.seq) => durable_twice(data, row, verdict),
                 _ => durable.push(row.seq),
             }
             while let Some(index) = durable.iter().position(|seq| *seq <= prefix + 1) {

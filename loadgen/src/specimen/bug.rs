@@ -65,6 +65,8 @@ pub enum Bug {
     DeliveredBeforeDurable,
     /// The store called an entry durable, and it is not there after the run.
     DurableAndGone,
+    /// An entry that the store called durable was lost, and its place given to another.
+    DurableTwice,
     /// Two messages have one id.
     SameIdTwice,
     /// An id is smaller than the one before it in its conversation.
@@ -79,7 +81,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 31] = [
+    pub const ALL: [Bug; 32] = [
         Bug::LostAck,
         Bug::ChangedMessage,
         Bug::ReadsDiffer,
@@ -106,6 +108,7 @@ impl Bug {
         Bug::AckBeforeDurable,
         Bug::DeliveredBeforeDurable,
         Bug::DurableAndGone,
+        Bug::DurableTwice,
         Bug::SameIdTwice,
         Bug::IdFalls,
         Bug::NeverEnds,
@@ -127,7 +130,9 @@ impl Bug {
             Bug::TwoAnswers | Bug::ConflictAccepted | Bug::RefusedAndStored => Invariant::I11,
             Bug::BadChecksum | Bug::ForeignBody => Invariant::I13,
             Bug::HoleAtCatchUp | Bug::HoleAtSeam => Invariant::I14,
-            Bug::AckBeforeDurable | Bug::DeliveredBeforeDurable | Bug::DurableAndGone => Invariant::I15,
+            Bug::AckBeforeDurable | Bug::DeliveredBeforeDurable | Bug::DurableAndGone | Bug::DurableTwice => {
+                Invariant::I15
+            }
             Bug::SameIdTwice | Bug::IdFalls => Invariant::I16,
             Bug::NeverEnds | Bug::EndsLate | Bug::NeverResolved => Invariant::I17,
         }
@@ -594,6 +599,12 @@ impl Site<'_> {
                 let time = self.records[index].time;
                 let event = Event::Durable { conversation: last.conversation, seq: Seq(last.seq.0 + 1) };
                 self.records.push(Record { time, event });
+            }
+            Bug::DurableTwice => {
+                let index = self.pick(|event| matches!(event, Event::Durable { .. }))?;
+                let mut lost = self.records[index].clone();
+                lost.time -= 1;
+                self.records.insert(index, lost);
             }
             Bug::SameIdTwice => {
                 let is_message = |event: &Event<'static>| matches!(event, Event::Final { entry, .. } if entry.change.is_empty());
