@@ -46,8 +46,8 @@ pub struct Status {
     pub position: Position,
     /// No message or conversation id handed out before this epoch has a later time than this.
     pub newest: Timestamp,
-    /// The time by which idempotency keys age. It is never ahead of the wall clock, and between two moments
-    /// it moves ahead by no more than twice the time that passed, whatever the wall clock did: a key that
+    /// The time by which idempotency keys age. It is ahead of no id that is given from now on (but, after the
+    /// wall clock stepped back, for up to a sweep interval), and between two moments it moves ahead by no more than twice the time that passed, whatever the wall clock did: a key that
     /// is older than twice a window by it is older than the window.
     pub key_time: Timestamp,
 }

@@ -19,7 +19,7 @@ use ringway_protocol::user::{ClientMessageId, UserId};
 
 use crate::store::{Append, ClaimKey, SendRow, StoreError};
 
-/// The key of the only row of `meta`.
+/// The key of the row of `meta` with the state that each group writes.
 pub(super) const META_KEY: &[u8] = b"state";
 
 /// The key of the row of `meta` with the time by which idempotency keys age (`key_time.rs`).

@@ -38,7 +38,8 @@ pub(super) fn run(
     let mut looked = Instant::now();
     while closing.recv_timeout(settings.sweep_interval) == Err(RecvTimeoutError::Timeout) {
         let now = Instant::now();
-        key_time.advance(now.duration_since(looked), settings.wall_clock.read());
+        let newest = published.status().newest;
+        key_time.advance(now.duration_since(looked), settings.wall_clock.read(), newest);
         looked = now;
         published.set_key_time(key_time.get());
         if ticks.is_multiple_of(SAVE_TICKS)
