@@ -55,7 +55,7 @@ impl Directory {
         if decides {
             if let Some(other) = seats.iter_mut().find(|seat| seat.device == device && !seat.closing) {
                 let older =
-                    if is_newer(other.connection, connection) { connection } else { other.connection };
+                    if was_overtaken(connection, other.connection) { connection } else { other.connection };
                 other.closing = older == other.connection;
                 close = Some((older, CLOSE_SAME_DEVICE));
             } else if seats.iter().filter(|seat| !seat.closing).count() >= self.per_user_max {
@@ -88,14 +88,17 @@ impl Directory {
     }
 }
 
-/// Whether `one` was accepted after `other`. Two gateway cores tell of their connections at the same moment
-/// in any order, so what is heard last need not be what came last. The gateway takes the generations of all
-/// its cores from one counter; they wrap, so half of them are ahead of each. Equal ones (of endpoints that
-/// do not count) are in the order in which they are heard of.
-fn is_newer(one: ConnectionId, other: ConnectionId) -> bool {
+/// Whether a connection that is heard of now was accepted before one that was heard of already. Two gateway
+/// cores tell of their connections at the same moment in any order, and one may be long at its handshake. The
+/// gateway takes the generations of all its cores from one counter, which wraps: so only what was accepted
+/// within the next million counts as an overtaking, and a socket that lives on while the counter goes round
+/// does not keep its device's next one out. Equal generations (of endpoints that do not count) are in the
+/// order in which they are heard of.
+fn was_overtaken(now: ConnectionId, before: ConnectionId) -> bool {
     const GENERATIONS: u32 = 1 << 28;
-    let ahead = one.generation().wrapping_sub(other.generation()) % GENERATIONS;
-    0 < ahead && ahead < GENERATIONS / 2
+    const OVERTAKING_MAX: u32 = 1 << 20;
+    let ahead = before.generation().wrapping_sub(now.generation()) % GENERATIONS;
+    (1..OVERTAKING_MAX).contains(&ahead)
 }
 
 #[cfg(test)]
@@ -149,6 +152,19 @@ mod tests {
                 let expected = [(oldest, CLOSE_SAME_DEVICE), (older, CLOSE_SAME_DEVICE)];
                 assert_eq!(closed, expected, "{heard:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_socket_that_outlives_the_counter_does_not_keep_the_next_one_out() {
+        let alice = UserId::new("", "alice").unwrap();
+        for accepted_since in [1 << 20, 1 << 27, (1 << 28) - (1 << 20)] {
+            let mut directory = Directory::new(1, 1);
+            let phone = DeviceId::new("phone").unwrap();
+            let [old, new] = [7, 7 + accepted_since].map(|count| ConnectionId::new(EndpointId(0), 9, count));
+            assert_eq!(directory.attach(old, alice.clone(), phone.clone(), true), None);
+            let closed = directory.attach(new, alice.clone(), phone, true);
+            assert_eq!(closed, Some((old, CLOSE_SAME_DEVICE)), "after {accepted_since} others");
         }
     }
 
