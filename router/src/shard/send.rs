@@ -24,6 +24,10 @@ pub(crate) struct Waiting {
     read: Option<KeyRead>,
 }
 
+/// Sends of strangers that may wait for the read of their key in a conversation that is full, so that they get
+/// the answer that they would get of one that does not exist.
+const STRANGERS_PAST_FULL: usize = 64;
+
 /// A read of the key of a send.
 #[derive(Debug)]
 struct KeyRead {
@@ -48,7 +52,11 @@ impl Conversation {
         task: Task,
         actions: &mut Vec<Action>,
     ) {
-        if self.pending.len() + self.waiting.len() >= shared.conversation_inflight_max {
+        let past_full =
+            (self.pending.len() + self.waiting.len()).checked_sub(shared.conversation_inflight_max);
+        if past_full
+            .is_some_and(|past| past >= STRANGERS_PAST_FULL || !self.is_strangers(shared, ticket, &task))
+        {
             return self.refuse_full(shared, ticket, &task, actions);
         }
         let mut read = None;
@@ -65,9 +73,18 @@ impl Conversation {
         self.advance(shared, actions);
     }
 
+    /// Whether it is a send of a stranger of whose key only a read can tell that it is new.
+    fn is_strangers(&self, shared: &Shared, ticket: Ticket, task: &Task) -> bool {
+        let Task::Send { client_message_id, .. } = task else { return false };
+        shared.requests.caller(ticket).is_some_and(|caller| {
+            self.role(&caller.user).is_none() && !self.knows(shared, &caller.user, client_message_id)
+        })
+    }
+
     /// Too much is in flight here, which only a member learns. Who is none is told what they would be of a
-    /// conversation that does not exist: `NotFound`, or `Unavailable` where only a read could tell that the
-    /// send is not the retry of one that was stored before its sender was removed.
+    /// conversation that does not exist: `NotFound`; but `Unavailable` where only a read could tell that the
+    /// send is not the retry of one that was stored before its sender was removed, and
+    /// [`STRANGERS_PAST_FULL`] wait for one.
     fn refuse_full(&mut self, shared: &mut Shared, ticket: Ticket, task: &Task, actions: &mut Vec<Action>) {
         let Some(caller) = shared.requests.caller(ticket).map(|caller| caller.user.clone()) else { return };
         let mut knows_it = self.role(&caller).is_some();

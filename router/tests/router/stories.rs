@@ -614,6 +614,25 @@ fn that_a_conversation_is_full_is_told_to_its_members_only() {
 }
 
 #[test]
+fn a_stranger_sees_no_difference_where_keys_were_forgotten_and_a_conversation_is_full() {
+    let mut stage =
+        Stage::new(WorkerSettings { conversation_inflight_max: 3, conversation_keys_max: 1, ..settings() });
+    let group = stage.group(&["alice"]);
+    for id in ["p", "q"] {
+        stage.send(1, "alice", group, id, id);
+        stage.settle();
+    }
+    for id in ["0", "1", "2"] {
+        stage.send(1, "alice", group, id, "x");
+    }
+    let there = stage.send(3, "eve", group, "e", "x");
+    let nowhere = stage.send(3, "eve", ConversationId(12_345), "e", "x");
+    stage.settle();
+    assert_eq!(stage.answer_of(there), Some(Err(Refusal::NotFound)));
+    assert_eq!(stage.answer_of(nowhere), Some(Err(Refusal::NotFound)));
+}
+
+#[test]
 fn a_clock_that_steps_ahead_does_not_make_a_key_look_old() {
     let mut stage = Stage::new(WorkerSettings { conversation_keys_max: 1, ..settings() });
     let group = stage.group(&["alice"]);
