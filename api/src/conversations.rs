@@ -157,7 +157,7 @@ pub(crate) async fn make(
         return Err(Problem::unavailable());
     };
     if let Some(asked) = asked.filter(|_| !created)
-        && asked != Founding::of(state, user, conversation).await?
+        && Founding::of(state, user, conversation).await?.is_some_and(|founding| founding != asked)
     {
         let detail = "this Idempotency-Key made a group of another name or of other members: \
                       take a new key for a new group";
@@ -186,8 +186,13 @@ impl Founding {
         Some(Self { name: name.clone(), members })
     }
 
-    /// What a group of `creator` began with: its first entry says so for ever.
-    async fn of(state: &Shared, creator: &UserId, conversation: ConversationId) -> Result<Self, Problem> {
+    /// What a group of `creator` began with: its first entry says so for ever. `None` where the creator left
+    /// and came back so often that the first entry is none of those that they may read.
+    async fn of(
+        state: &Shared,
+        creator: &UserId,
+        conversation: ConversationId,
+    ) -> Result<Option<Self>, Problem> {
         let query =
             Query::Entries { conversation, user: creator.clone(), from: From::After(Seq(0)), limit: 1 };
         let Answer::Entries { entries, .. } = state.read(query).await? else {
@@ -196,10 +201,9 @@ impl Founding {
         let first = entries.first().ok_or_else(Problem::not_found)?;
         let Content::Change(Change::Created { name, members, .. }) = entry_json::decode(first)?.content
         else {
-            tracing::error!(%conversation, "the first entry of a conversation does not say how it was made");
-            return Err(Problem::unavailable());
+            return Ok(None);
         };
-        Ok(Self { name, members: members.into_iter().map(|(user, _)| user).collect() })
+        Ok(Some(Self { name, members: members.into_iter().map(|(user, _)| user).collect() }))
     }
 }
 
