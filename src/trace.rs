@@ -3,11 +3,11 @@
 //!
 //! `loadgen check` joins it with what clients saw: invariant I15 (an ack implies durable) cannot be seen from
 //! outside. One JSON object a line, appended; times are CLOCK_MONOTONIC in nanoseconds, which every process
-//! of the machine reads alike. A line is written by one write(2), so that a killed server leaves whole lines
-//! only. The lines of durability come from around the store, those of acks and deliveries from the router.
+//! of the machine reads alike. A line is written by one write(2), which a kill does not cut but where it
+//! crosses a page: the next server takes such a piece away. The lines of durability come from around the store, those of acks and deliveries from the router.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +16,9 @@ use ringway_router::Observer;
 use ringway_store_writer::store::{Answer, ClaimKey, Done, Flush, Query, Status, Store, StoreError};
 use rustix::time::{ClockId, clock_gettime};
 
+/// Longest line: three numbers of 64 bits and their names.
+const LINE_BYTES_MAX: u64 = 256;
+
 /// Where the lines go. Several threads write; the file is opened to append, so each line is whole.
 #[derive(Debug)]
 pub(crate) struct Trace {
@@ -23,12 +26,19 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Opens the file, or makes it; earlier lines stay.
+    /// Opens the file, or makes it; earlier lines stay, a piece of a last one goes.
     ///
     /// # Errors
     /// What the system said.
     pub(crate) fn open(path: &Path) -> std::io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { file: File::options().create(true).append(true).open(path)? }))
+        let mut file = File::options().create(true).read(true).append(true).open(path)?;
+        let length = file.metadata()?.len();
+        let start = file.seek(SeekFrom::Start(length.saturating_sub(LINE_BYTES_MAX)))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail)?;
+        let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index as u64 + 1);
+        file.set_len(start + whole)?;
+        Ok(Arc::new(Self { file }))
     }
 
     fn line(&self, event: &str, conversation: ConversationId, seq: Seq) {
@@ -102,5 +112,25 @@ impl Store for TracedStore {
 
     fn status(&self) -> Status {
         self.store.status()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_of_a_line_is_taken_away_and_whole_lines_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace");
+        for (before, after) in [("", ""), ("{\"t\":1", ""), ("{}\n", "{}\n"), ("{}\n{\"t\":1,\"e", "{}\n")] {
+            std::fs::write(&path, before).unwrap();
+            let trace = Trace::open(&path).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+            trace.acknowledged(ConversationId(7), Seq(9));
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with(&format!("{after}{{\"t\":")), "{text}");
+            assert!(text.ends_with("\"e\":\"ack\",\"conv\":7,\"seq\":9}\n"), "{text}");
+        }
     }
 }
