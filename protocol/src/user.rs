@@ -1,7 +1,11 @@
 //! The names that people and devices bring: cheap to clone, ordered, and checked once, where they enter.
+//!
+//! A name is 8 bytes that point to one shared text: a session, its requests and every worker's directory hold
+//! the same one. A standard `Arc<str>` would keep the length beside each of its pointers.
 
 use std::fmt;
-use std::sync::Arc;
+
+use arcstr::ArcStr;
 
 use crate::ids::{ShardId, placement_hash};
 use crate::limits::NAME_BYTES_MAX;
@@ -11,7 +15,7 @@ use crate::limits::NAME_BYTES_MAX;
 /// Kept as one string, the length of the tenant first, so that a clone is one counter and the bytes are a
 /// store key: `len(tenant) as u8`, tenant, sub.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UserId(Arc<str>);
+pub struct UserId(ArcStr);
 
 /// Why a name was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +103,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Arc<str>);
+        pub struct $name(ArcStr);
 
         impl $name {
             /// Checks and keeps it.
@@ -133,6 +137,12 @@ name!(
     /// A client's name for a send: the idempotency key is (conversation, sender, this).
     ClientMessageId
 );
+
+// Half a million sessions hold two of them each.
+const _: () = assert!(size_of::<Option<UserId>>() == 8 && size_of::<Option<DeviceId>>() == 8);
+
+/// Bytes that lie in front of a name's text on the heap: its length, and how many hold it.
+pub const NAME_HEADER_BYTES: usize = 16;
 
 fn check(text: &str) -> Result<(), NameError> {
     match text.len() {
