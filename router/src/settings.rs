@@ -2,7 +2,8 @@
 //!
 //! The memory of all workers together, at the defaults: conversations 100,000 x ~400 bytes, members
 //! 2,000,000 x ~120 bytes, idempotency keys 1,000,000 x ~220 bytes, entries on their way to the store
-//! 16,384 x a message, an inbox of 16,384 x ~250 bytes a worker.
+//! 16,384 x a message, an inbox of 16,384 x ~250 bytes a worker. And the gateway's connections x workers x
+//! 44 bytes, for a seat in the directory and its place in the table of users (`shard/directory.rs`).
 
 use std::time::Duration;
 

@@ -5,12 +5,16 @@
 //! of the two is heard of first, or the newest past the limit (4029). It only says so; the entry stays until
 //! the gateway's `Detach`, because workers may see the connections of two gateway cores in different orders,
 //! and a connection that one worker forgot would miss what that worker has for it.
+//!
+//! A connection costs each worker a seat of 32 bytes (`seats.rs`) and a place of 6 to 12 in a table of seats.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 
+use hashbrown::HashTable;
 use ringway_protocol::ids::ConnectionId;
 use ringway_protocol::user::{DeviceId, UserId};
 
+use super::seats::{Seat, SeatIndex, Seats};
 use super::seeded::SeededState;
 
 /// Close code: the same device connected anew.
@@ -18,25 +22,30 @@ pub(crate) const CLOSE_SAME_DEVICE: u16 = 4009;
 /// Close code: too many connections of one user.
 pub(crate) const CLOSE_TOO_MANY: u16 = 4029;
 
+/// Parts of the table. A table that is full moves all it has: with half a million users in one, that would
+/// be tens of milliseconds in which the worker does nothing else.
+const PARTS: usize = 64;
+
 /// The connections of all users.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    users: HashMap<UserId, Vec<Seat>, SeededState>,
+    /// Each user's first seat, found by the user in it. By parts of the hash.
+    firsts: [HashTable<SeatIndex>; PARTS],
+    seats: Seats,
+    users: usize,
+    hashes: SeededState,
     per_user_max: usize,
-}
-
-/// One connection of a user.
-#[derive(Debug)]
-struct Seat {
-    connection: ConnectionId,
-    device: DeviceId,
-    /// It was told to close, and is no longer counted.
-    closing: bool,
 }
 
 impl Directory {
     pub(crate) fn new(per_user_max: usize, seed: u64) -> Self {
-        Self { users: HashMap::with_hasher(SeededState(seed)), per_user_max }
+        Self {
+            firsts: [const { HashTable::new() }; PARTS],
+            seats: Seats::default(),
+            users: 0,
+            hashes: SeededState(seed),
+            per_user_max,
+        }
     }
 
     /// Adds a connection. Where `decides`, returns what must close because of it.
@@ -47,45 +56,98 @@ impl Directory {
         device: DeviceId,
         decides: bool,
     ) -> Option<(ConnectionId, u16)> {
-        let seats = self.users.entry(user).or_default();
-        if seats.iter().any(|seat| seat.connection == connection) {
+        let first = self.first(&user);
+        if self.seats.list(first).any(|(_, seat)| seat.connection == connection) {
             return None;
         }
-        let mut close = None;
-        if decides {
-            if let Some(other) = seats.iter_mut().find(|seat| seat.device == device && !seat.closing) {
-                let older =
-                    if was_overtaken(connection, other.connection) { connection } else { other.connection };
-                other.closing = older == other.connection;
-                close = Some((older, CLOSE_SAME_DEVICE));
-            } else if seats.iter().filter(|seat| !seat.closing).count() >= self.per_user_max {
-                close = Some((connection, CLOSE_TOO_MANY));
+        let close = if decides { self.decide(connection, first, &device) } else { None };
+        let closing = close.is_some_and(|(which, _)| which == connection);
+        let last = self.seats.list(first).last().map(|(index, _)| index);
+        let hash = self.hashes.hash_one(&user);
+        let index = self.seats.insert(Seat { user, device, connection, next: None, closing });
+        match last {
+            Some(last) => self.seats.get_mut(last).next = Some(index.into()),
+            None => {
+                let rehash = |index: &SeatIndex| self.hashes.hash_one(&self.seats.get(*index).user);
+                self.firsts[part_of(hash)].insert_unique(hash, index, rehash);
+                self.users += 1;
             }
         }
-        let closing = close.is_some_and(|(which, _)| which == connection);
-        seats.push(Seat { connection, device, closing });
         close
+    }
+
+    /// Which connection is one too many, now that this one is there.
+    fn decide(
+        &mut self,
+        connection: ConnectionId,
+        first: Option<SeatIndex>,
+        device: &DeviceId,
+    ) -> Option<(ConnectionId, u16)> {
+        let counted = || self.seats.list(first).filter(|(_, seat)| !seat.closing);
+        let same = counted().find(|(_, seat)| seat.device == *device);
+        match same.map(|(index, seat)| (index, seat.connection)) {
+            Some((_, other)) if was_overtaken(connection, other) => Some((connection, CLOSE_SAME_DEVICE)),
+            Some((index, other)) => {
+                self.seats.get_mut(index).closing = true;
+                Some((other, CLOSE_SAME_DEVICE))
+            }
+            None => (counted().count() >= self.per_user_max).then_some((connection, CLOSE_TOO_MANY)),
+        }
     }
 
     /// Forgets a connection.
     pub(crate) fn detach(&mut self, connection: ConnectionId, user: &UserId) {
-        if let Some(seats) = self.users.get_mut(user) {
-            seats.retain(|seat| seat.connection != connection);
-            if seats.is_empty() {
-                self.users.remove(user);
+        let first = self.first(user);
+        let mut before = None;
+        let found = self.seats.list(first).find(|(index, seat)| {
+            let is_it = seat.connection == connection;
+            if !is_it {
+                before = Some(*index);
             }
+            is_it
+        });
+        let Some((index, seat)) = found else { return };
+        let next = seat.next;
+        match before {
+            Some(before) => self.seats.get_mut(before).next = next,
+            None => self.replace_first(user, next.map(SeatIndex::from)),
         }
+        self.seats.remove(index);
     }
 
     /// A user's connections, in the order in which they came.
     pub(crate) fn connections(&self, user: &UserId) -> impl Iterator<Item = ConnectionId> + '_ {
-        self.users.get(user).into_iter().flatten().map(|seat| seat.connection)
+        self.seats.list(self.first(user)).map(|(_, seat)| seat.connection)
     }
 
     /// Users with a connection.
     pub(crate) fn users(&self) -> usize {
-        self.users.len()
+        self.users
     }
+
+    fn first(&self, user: &UserId) -> Option<SeatIndex> {
+        let hash = self.hashes.hash_one(user);
+        self.firsts[part_of(hash)].find(hash, |index| self.seats.get(*index).user == *user).copied()
+    }
+
+    /// A user's first seat goes: the next one is the first, or there is none and the user goes too.
+    fn replace_first(&mut self, user: &UserId, first: Option<SeatIndex>) {
+        let hash = self.hashes.hash_one(user);
+        let is_it = |index: &SeatIndex| self.seats.get(*index).user == *user;
+        let Ok(mut entry) = self.firsts[part_of(hash)].find_entry(hash, is_it) else { return };
+        match first {
+            Some(first) => *entry.get_mut() = first,
+            None => {
+                entry.remove();
+                self.users -= 1;
+            }
+        }
+    }
+}
+
+/// By bits of the hash that the table itself does not look at.
+fn part_of(hash: u64) -> usize {
+    (hash >> 40) as usize % PARTS
 }
 
 /// Whether a connection that is heard of now was accepted before one that was heard of already. Two gateway
@@ -104,7 +166,9 @@ fn was_overtaken(now: ConnectionId, before: ConnectionId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use ringway_protocol::ids::EndpointId;
+    use std::collections::BTreeMap;
 
     fn connection(slot: u32) -> ConnectionId {
         ConnectionId::new(EndpointId(0), slot, 0)
@@ -166,6 +230,67 @@ mod tests {
             let closed = directory.attach(new, alice.clone(), phone, true);
             assert_eq!(closed, Some((old, CLOSE_SAME_DEVICE)), "after {accepted_since} others");
         }
+    }
+
+    proptest! {
+        /// Against plain lists: the same connections in the same order, and the same decisions.
+        #[test]
+        fn it_does_what_lists_do(
+            steps in proptest::collection::vec((0..6u32, 0..3usize, 0..40u32, any::<bool>()), 1..300)
+        ) {
+            const DEVICES: [&str; 3] = ["phone", "laptop", "tablet"];
+            let mut directory = Directory::new(3, 1);
+            // By user: slot, device, whether it closes.
+            let mut lists: BTreeMap<u32, Vec<(u32, usize, bool)>> = BTreeMap::new();
+            for (name, device, slot, attaches) in steps {
+                let user = UserId::new("", &name.to_string()).unwrap();
+                let list = lists.entry(name).or_default();
+                if !attaches {
+                    directory.detach(connection(slot), &user);
+                    list.retain(|seat| seat.0 != slot);
+                } else {
+                    let known = list.iter().any(|seat| seat.0 == slot);
+                    let counted = list.iter().filter(|seat| !seat.2).count();
+                    let same = list.iter_mut().find(|seat| seat.1 == device && !seat.2);
+                    let expected = match same {
+                        _ if known => None,
+                        Some(seat) => {
+                            seat.2 = true;
+                            Some((connection(seat.0), CLOSE_SAME_DEVICE))
+                        }
+                        None => (counted >= 3).then_some((connection(slot), CLOSE_TOO_MANY)),
+                    };
+                    if !known {
+                        list.push((slot, device, expected.is_some_and(|close| close.0 == connection(slot))));
+                    }
+                    let device = DeviceId::new(DEVICES[device]).unwrap();
+                    prop_assert_eq!(directory.attach(connection(slot), user.clone(), device, true), expected);
+                }
+                let seated: Vec<_> = directory.connections(&user).collect();
+                let list: Vec<_> = lists[&name].iter().map(|seat| connection(seat.0)).collect();
+                prop_assert_eq!(seated, list);
+            }
+            prop_assert_eq!(directory.users(), lists.values().filter(|list| !list.is_empty()).count());
+        }
+    }
+
+    #[test]
+    fn a_crowd_comes_and_goes_and_its_seats_are_used_again() {
+        let mut directory = Directory::new(1, 1);
+        let user = |name: u32| UserId::new("", &format!("user {name}")).unwrap();
+        let phone = DeviceId::new("phone").unwrap();
+        for _ in 0..2 {
+            for name in 0..5_000 {
+                directory.attach(connection(name), user(name), phone.clone(), true);
+            }
+            assert_eq!(directory.users(), 5_000);
+            assert!((0..5_000).all(|name| directory.connections(&user(name)).eq([connection(name)])));
+            for name in 0..5_000 {
+                directory.detach(connection(name), &user(name));
+            }
+            assert_eq!((directory.users(), directory.connections(&user(0)).count()), (0, 0));
+        }
+        assert_eq!(directory.seats.places(), 5_000);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod holds;
 mod members;
 mod queries;
 mod requests;
+mod seats;
 mod seeded;
 mod send;
 mod shared;
