@@ -46,7 +46,7 @@ impl FrameReader {
                 | u8::from(self.ended) << 1
                 | u8::from(partial.is_some()) << 2,
         );
-        out.put_u64_le(self.message_bytes_max as u64);
+        out.put_u64_le(u64::from(self.message_bytes_max));
         let Some(partial) = partial else { return };
 
         out.put_u8(partial.header_len);
@@ -88,7 +88,7 @@ impl FrameReader {
         }
         let role = if flags & 0b001 != 0 { Role::Client } else { Role::Server };
         let message_bytes_max =
-            usize::try_from(cursor.u64()?).map_err(|_| ThawError::Damaged("message_bytes_max"))?;
+            u32::try_from(cursor.u64()?).map_err(|_| ThawError::Damaged("message_bytes_max"))?;
         let partial = match flags & 0b100 {
             0 => None,
             _ => Some(Box::new(thaw_partial(&mut cursor, role, message_bytes_max)?)),
@@ -101,7 +101,7 @@ impl FrameReader {
 fn thaw_partial(
     cursor: &mut ByteCursor<'_>,
     role: Role,
-    message_bytes_max: usize,
+    message_bytes_max: u32,
 ) -> Result<Partial, ThawError> {
     let mut partial = Partial { header_len: cursor.u8()?, ..Partial::default() };
     let header_len = usize::from(partial.header_len);
@@ -142,11 +142,11 @@ fn thaw_frame(cursor: &mut ByteCursor<'_>) -> Result<ArrivingFrame, ThawError> {
 }
 
 /// What holds between calls of a reader that has something incomplete.
-fn check(partial: &Partial, message_bytes_max: usize) -> Result<(), ThawError> {
+fn check(partial: &Partial, message_bytes_max: u32) -> Result<(), ThawError> {
     let claim = |holds: bool, what: &'static str| if holds { Ok(()) } else { Err(ThawError::Damaged(what)) };
     claim(!partial.is_idle(), "nothing is incomplete")?;
     claim(partial.message.is_some() || partial.payload.is_empty(), "a payload of no message")?;
-    claim(partial.payload.len() <= message_bytes_max, "the payload is longer than allowed")?;
+    claim(partial.payload.len() <= message_bytes_max as usize, "the payload is longer than allowed")?;
     let Some(frame) = partial.frame else {
         return claim(partial.control.is_empty(), "a payload of no control frame");
     };
@@ -159,6 +159,6 @@ fn check(partial: &Partial, message_bytes_max: usize) -> Result<(), ThawError> {
         let len = frame.missing.saturating_add(partial.payload.len() as u64);
         claim(partial.message.is_some(), "a data frame of no message")?;
         claim(partial.control.is_empty(), "a payload of no control frame")?;
-        claim(len <= message_bytes_max as u64, "a message too long")
+        claim(len <= u64::from(message_bytes_max), "a message too long")
     }
 }
