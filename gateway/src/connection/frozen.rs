@@ -27,7 +27,7 @@ use crate::context::Context;
 use crate::session::Session;
 use crate::session::frozen::{put_option, put_tick, take_flag, take_option, take_tick};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Why a connection cannot be frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,9 +160,9 @@ fn thaw_head(cursor: &mut ByteCursor<'_>) -> Result<Head, ThawError> {
 
 impl WebSocket {
     fn freeze(&self, out: &mut Vec<u8>, now: Tick) {
-        put_bytes(out, &self.held);
+        put_bytes(out, self.held());
         put_tick(out, self.heard, now);
-        put_option(out, self.message_since, |out, since| put_tick(out, since, now));
+        put_option(out, self.message_since(), |out, since| put_tick(out, since, now));
         out.put_u8(u8::from(self.closing));
         match &self.mode {
             Mode::Echo => out.put_u8(0),
@@ -181,7 +181,7 @@ impl WebSocket {
         let closing = take_flag(cursor)?;
         let mode = match cursor.u8()? {
             0 => Mode::Echo,
-            1 => Mode::Chat(Box::new(Session::thaw(cursor, now, context.worker_count())?)),
+            1 => Mode::Chat(Session::thaw(cursor, now, context.worker_count())?),
             _ => return Err(ThawError::Damaged("a kind of socket")),
         };
         let mut rest = cursor.rest();

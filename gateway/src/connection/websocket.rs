@@ -54,24 +54,36 @@ pub(crate) type Step = Result<(), End>;
 pub(super) struct WebSocket {
     pub(super) reader: FrameReader,
     pub(super) mode: Mode,
-    /// Received while reading is paused, unread.
-    pub(super) held: Vec<u8>,
+    unfinished: Option<Box<Unfinished>>,
     /// The last time that the peer showed life.
     pub(super) heard: Tick,
-    /// When the message began that is arriving in part.
-    pub(super) message_since: Option<Tick>,
-    /// Our share of the core's budget for what was received in part.
-    share: usize,
     /// Our Close frame is queued: only the peer's Close is still of interest.
     pub(super) closing: bool,
+}
+
+// A size class of the allocator, with nothing to spare: one byte more costs half a million connections 16 MB.
+const _: () = assert!(size_of::<WebSocket>() <= 128, "what every idle session has on the heap");
+
+/// Bytes that an upgraded connection takes on the heap.
+pub(crate) const WEBSOCKET_BYTES: usize = size_of::<WebSocket>();
+
+/// What was received and is no message yet; only while there is something.
+#[derive(Default)]
+struct Unfinished {
+    /// Received while reading is paused, unread.
+    held: Vec<u8>,
+    /// When the message began that is arriving in part.
+    message_since: Option<Tick>,
+    /// Our share of the core's budget for what was received in part.
+    share: usize,
 }
 
 /// What the messages are for.
 pub(super) enum Mode {
     /// Every message comes back.
     Echo,
-    /// The chat protocol.
-    Chat(Box<Session>),
+    /// The chat protocol. Not boxed: nearly all are sessions, and each would pay for one more block.
+    Chat(Session),
 }
 
 impl WebSocket {
@@ -83,7 +95,7 @@ impl WebSocket {
         now: Tick,
     ) -> Self {
         let session = Session::new(encoding, bearer, now);
-        Self::new(context.settings.message_bytes_max, Mode::Chat(Box::new(session)), now)
+        Self::new(context.settings.message_bytes_max, Mode::Chat(session), now)
     }
 
     /// An echo socket whose 101 is queued.
@@ -95,10 +107,8 @@ impl WebSocket {
         Self {
             reader: FrameReader::new(Role::Server, message_bytes_max),
             mode,
-            held: Vec::new(),
+            unfinished: None,
             heard: now,
-            message_since: None,
-            share: 0,
             closing: false,
         }
     }
@@ -112,15 +122,18 @@ impl WebSocket {
         message_since: Option<Tick>,
         closing: bool,
     ) -> Self {
-        Self { reader, mode, held, heard, message_since, share: 0, closing }
+        let unfinished = Some(Box::new(Unfinished { held, message_since, share: 0 }));
+        let mut websocket = Self { reader, mode, unfinished, heard, closing };
+        websocket.drop_finished();
+        websocket
     }
 
     /// It lives on this core from here on.
     pub(super) fn arrive(&mut self, context: &mut Context) {
-        let share = self.reader.heap_bytes() + self.held.capacity();
+        let share = self.unfinished_bytes();
         // Without room it stays uncounted until it changes, and is closed then.
-        if context.partial.replace(0, share) {
-            self.share = share;
+        if share > 0 && context.partial.replace(0, share) {
+            self.unfinished().share = share;
         }
         if let Mode::Chat(session) = &self.mode
             && session.is_counted()
@@ -131,8 +144,7 @@ impl WebSocket {
 
     /// It lives elsewhere from here on.
     pub(super) fn leave(&mut self, context: &mut Context) {
-        context.partial.replace(self.share, 0);
-        self.share = 0;
+        self.give_back_share(context);
         if let Mode::Chat(session) = &self.mode
             && session.is_counted()
         {
@@ -170,7 +182,7 @@ impl WebSocket {
     /// Takes bytes that arrived.
     pub(super) fn handle_received(&mut self, exchange: &mut Exchange<'_>, received: &mut [u8]) -> Step {
         if self.is_paused(exchange.output) {
-            self.held.extend_from_slice(received);
+            self.unfinished().held.extend_from_slice(received);
         } else {
             self.read(exchange, received)?;
         }
@@ -180,8 +192,8 @@ impl WebSocket {
     /// Goes on with what was held, if reading is no longer paused. To be called after everything that may
     /// end a pause.
     pub(super) fn go_on(&mut self, exchange: &mut Exchange<'_>) -> Step {
-        if !self.held.is_empty() && !self.is_paused(exchange.output) {
-            let mut held = std::mem::take(&mut self.held);
+        if !self.held().is_empty() && !self.is_paused(exchange.output) {
+            let mut held = std::mem::take(&mut self.unfinished().held);
             self.read(exchange, &mut held)?;
             self.account(exchange)?;
         }
@@ -219,7 +231,7 @@ impl WebSocket {
     pub(super) fn poll_timeout(&self, output: &Output) -> Tick {
         let never = Tick(u64::MAX);
         let silence = if self.is_paused(output) { never } else { self.heard + self.silence_milliseconds() };
-        let message = self.message_since.map_or(never, |since| since + MESSAGE_MILLISECONDS);
+        let message = self.message_since().map_or(never, |since| since + MESSAGE_MILLISECONDS);
         let session = match &self.mode {
             Mode::Chat(session) => session.poll_timeout(),
             Mode::Echo => never,
@@ -237,7 +249,7 @@ impl WebSocket {
             let reason = "nothing was heard: send a ping every heartbeat_ms";
             return Err(End::close(CloseCode::HEARTBEAT_MISSED, reason));
         }
-        if self.message_since.is_some_and(|since| now >= since + MESSAGE_MILLISECONDS) {
+        if self.message_since().is_some_and(|since| now >= since + MESSAGE_MILLISECONDS) {
             let reason = "a message was begun and did not end in time";
             return Err(End::close(CloseCode::HEARTBEAT_MISSED, reason));
         }
@@ -262,7 +274,9 @@ impl WebSocket {
             session.stop();
         }
         self.closing = true;
-        self.held = Vec::new();
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.held = Vec::new();
+        }
     }
 
     /// Queues the last frame of this side. True if the peer's Close has come too: nothing is awaited.
@@ -286,8 +300,7 @@ impl WebSocket {
 
     /// Gives back what is shared and ends the session.
     pub(super) fn release(&mut self, id: ConnectionId, context: &mut Context) {
-        context.partial.replace(self.share, 0);
-        self.share = 0;
+        self.give_back_share(context);
         if let Mode::Chat(session) = &mut self.mode {
             session.release(id, context);
         }
@@ -324,7 +337,7 @@ impl WebSocket {
                 Mode::Chat(session) => session.is_paused(),
             };
             if paused {
-                self.held = rest.to_vec();
+                self.hold(rest);
                 break;
             }
         }
@@ -332,26 +345,66 @@ impl WebSocket {
         if ended_one || is_mid_message {
             self.heard = exchange.now;
         }
-        self.message_since = match (is_mid_message, self.message_since) {
+        let message_since = match (is_mid_message, self.message_since()) {
             (false, _) => None,
             (true, Some(since)) if !ended_one => Some(since),
             (true, _) => Some(exchange.now),
         };
+        if message_since != self.message_since() {
+            self.unfinished().message_since = message_since;
+        }
         Ok(())
     }
 
     /// Brings our share of the budget up to date.
     fn account(&mut self, exchange: &mut Exchange<'_>) -> Step {
-        let share = self.reader.heap_bytes() + self.held.capacity();
-        if share == self.share {
-            return Ok(());
+        let share = self.unfinished_bytes();
+        let before = self.unfinished.as_ref().map_or(0, |unfinished| unfinished.share);
+        if share != before {
+            if !exchange.context.partial.replace(before, share) {
+                let reason = "the server holds too many messages in part: come back later";
+                return Err(End::close(CloseCode::OVERLOADED, reason));
+            }
+            self.unfinished().share = share;
         }
-        if !exchange.context.partial.replace(self.share, share) {
-            let reason = "the server holds too many messages in part: come back later";
-            return Err(End::close(CloseCode::OVERLOADED, reason));
-        }
-        self.share = share;
+        self.drop_finished();
         Ok(())
+    }
+
+    /// Received while reading is paused, unread.
+    pub(super) fn held(&self) -> &[u8] {
+        self.unfinished.as_ref().map_or(&[], |unfinished| &unfinished.held)
+    }
+
+    fn hold(&mut self, rest: &[u8]) {
+        if !rest.is_empty() {
+            self.unfinished().held = rest.to_vec();
+        }
+    }
+
+    /// When the message began that is arriving in part.
+    pub(super) fn message_since(&self) -> Option<Tick> {
+        self.unfinished.as_ref()?.message_since
+    }
+
+    fn unfinished(&mut self) -> &mut Unfinished {
+        self.unfinished.get_or_insert_default()
+    }
+
+    fn unfinished_bytes(&self) -> usize {
+        self.reader.heap_bytes() + self.unfinished.as_ref().map_or(0, |unfinished| unfinished.held.capacity())
+    }
+
+    fn drop_finished(&mut self) {
+        self.unfinished.take_if(|unfinished| {
+            unfinished.held.is_empty() && unfinished.message_since.is_none() && unfinished.share == 0
+        });
+    }
+
+    fn give_back_share(&mut self, context: &mut Context) {
+        if let Some(unfinished) = &mut self.unfinished {
+            context.partial.replace(std::mem::take(&mut unfinished.share), 0);
+        }
     }
 }
 

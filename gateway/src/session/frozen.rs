@@ -8,16 +8,17 @@
 use bytes::BufMut;
 use ringway_protocol::byte_cursor::{ByteCursor, put_bytes};
 use ringway_protocol::client::Encoding;
-use ringway_protocol::ids::{ConversationId, Position, Seq, SessionId, Timestamp};
+use ringway_protocol::ids::{ConversationId, Position, RequestId, Seq, SessionId, Timestamp};
 use ringway_protocol::token::Claims;
 use ringway_protocol::user::{ClientMessageId, DeviceId, UserId};
 use ringway_protocol::websocket::CONTROL_PAYLOAD_BYTES_MAX;
 
 use super::gaps::{Everything, Gaps};
-use super::hello::{Identity, State};
+use super::hello::{Arriving, Identity, State};
 use super::paging::{ActivePage, HeadPages, Paging, SyncJob};
 use super::pending::{Asked, Pending, Request};
 use super::rate::{Strikes, TokenBucket};
+use super::work::Work;
 use super::{Drain, Session};
 use crate::clock::Tick;
 use crate::connection::ThawError;
@@ -92,6 +93,14 @@ fn put_device(out: &mut Vec<u8>, device: &DeviceId) {
     put_bytes(out, device.as_str().as_bytes());
 }
 
+fn take_request(cursor: &mut ByteCursor<'_>) -> Thawed<RequestId> {
+    let request = cursor.u64()?;
+    if request > u64::MAX / 2 {
+        return Err(ThawError::Damaged("a request's number"));
+    }
+    Ok(RequestId(request))
+}
+
 fn take_text<'a>(cursor: &mut ByteCursor<'a>) -> Thawed<&'a str> {
     std::str::from_utf8(cursor.bytes()?).map_err(|_| ThawError::Damaged("a text"))
 }
@@ -116,26 +125,18 @@ impl Session {
         out.put_u8(u8::from(self.batch));
         out.put_u8(self.bad_frames);
         out.put_u8(u8::from(self.window_full));
-        freeze_pending(&self.pending, out, now);
-        for bucket in [&self.sends, &self.others] {
-            out.put_u64_le(bucket.milli_tokens);
-            put_tick(out, bucket.refilled, now);
-        }
-        out.put_u16_le(self.strikes.count);
-        put_tick(out, self.strikes.last, now);
-        put_option(out, self.owed_pong.as_ref(), |out, payload| put_bytes(out, payload));
-        put_option(out, self.resuming, |out, position| out.put_u64_le(position.0));
-        put_option(out, self.paging.as_ref(), |out, paging| paging.freeze(out, now));
-        put_option(out, self.gaps.as_ref(), |out, gaps| gaps.freeze(out));
+        out.put_u8(u8::from(self.stopped));
+        out.put_u64_le(self.others.full_in(now));
+        put_option(out, self.work.as_ref(), |out, work| work.freeze(out, now));
+        out.put_u64_le(self.next_request.0);
         match self.drain {
-            Drain::No => out.put_u8(0),
-            Drain::Until(end) => {
+            Drain::NO => out.put_u8(0),
+            Drain::OUT => out.put_u8(2),
+            Drain(end) => {
                 out.put_u8(1);
                 put_tick(out, end, now);
             }
-            Drain::Out => out.put_u8(2),
         }
-        out.put_u8(u8::from(self.stopped));
     }
 
     /// Reads what [`freeze`](Self::freeze) wrote.
@@ -150,41 +151,32 @@ impl Session {
         let batch = take_flag(cursor)?;
         let bad_frames = cursor.u8()?;
         let window_full = take_flag(cursor)?;
-        let pending = thaw_pending(cursor, now)?;
-        let mut bucket = || -> Thawed<TokenBucket> {
-            Ok(TokenBucket { milli_tokens: cursor.u64()?, refilled: take_tick(cursor, now)? })
-        };
-        let (sends, others) = (bucket()?, bucket()?);
-        let strikes = Strikes { count: cursor.u16()?, last: take_tick(cursor, now)? };
-        let owed_pong: Option<Box<[u8]>> = take_option(cursor, |cursor| Ok(Box::from(cursor.bytes()?)))?;
-        let resuming = take_option(cursor, |cursor| Ok(Position(cursor.u64()?)))?;
-        let paging = take_option(cursor, |cursor| Paging::thaw(cursor, now).map(Box::new))?;
-        let gaps = take_option(cursor, |cursor| Gaps::thaw(cursor).map(Box::new))?;
+        let stopped = take_flag(cursor)?;
+        let others = TokenBucket::full_after(cursor.u64()?, now);
+        let work = take_option(cursor, |cursor| Work::thaw(cursor, now).map(Box::new))?;
+        let next_request = take_request(cursor)?;
         let drain = match cursor.u8()? {
-            0 => Drain::No,
-            1 => Drain::Until(take_tick(cursor, now)?),
-            2 => Drain::Out,
+            0 => Drain::NO,
+            1 => Drain(take_tick(cursor, now)?),
+            2 => Drain::OUT,
             _ => return Err(ThawError::Damaged("a drain")),
         };
-        let stopped = take_flag(cursor)?;
 
-        let count = |wanted: fn(&Asked) -> bool| {
-            pending.parts().1.flatten().filter(|request| wanted(&request.asked)).count()
+        let arriving = match &state {
+            State::Arriving(arriving) => Some(&**arriving),
+            State::Welcome => None,
         };
-        let inflight = count(|asked| matches!(asked, Asked::Send(_))) as u32;
-        if let State::Attaching { probes, .. } = state
-            && (usize::from(probes) != count(|asked| *asked == Asked::Probe) || probes == 0)
-        {
-            return Err(ThawError::Damaged("probes"));
+        if let Some(Arriving::Attaching { probes, .. }) = arriving {
+            let asked = work.as_ref().map_or(0, |work| work.count(|asked| *asked == Asked::Probe));
+            if usize::from(*probes) != asked || asked == 0 {
+                return Err(ThawError::Damaged("probes"));
+            }
         }
-        if identity.is_none() && !matches!(state, State::AwaitingHello { .. }) {
+        if identity.is_none() && !matches!(arriving, Some(Arriving::AwaitingHello { .. })) {
             return Err(ThawError::Damaged("a session of nobody"));
         }
         if identity.as_ref().is_some_and(|identity| usize::from(identity.attached) > worker_count) {
             return Err(ThawError::Workers { attached: worker_count });
-        }
-        if owed_pong.as_ref().is_some_and(|payload| payload.len() > CONTROL_PAYLOAD_BYTES_MAX) {
-            return Err(ThawError::Damaged("a pong"));
         }
         Ok(Self {
             encoding,
@@ -193,25 +185,56 @@ impl Session {
             batch,
             bad_frames,
             window_full,
-            inflight,
-            pending,
-            sends,
-            others,
-            strikes,
-            owed_pong,
-            resuming,
-            paging,
-            gaps,
-            drain,
             stopped,
+            others,
+            work,
+            next_request,
+            drain,
         })
+    }
+}
+
+impl Work {
+    fn freeze(&self, out: &mut Vec<u8>, now: Tick) {
+        freeze_pending(&self.pending, out, now);
+        out.put_u64_le(self.sends.full_in(now));
+        out.put_u16_le(self.strikes.count);
+        put_tick(out, self.strikes.last, now);
+        put_option(out, self.owed_pong.as_ref(), |out, payload| put_bytes(out, payload));
+        put_option(out, self.resuming, |out, position| out.put_u64_le(position.0));
+        put_option(out, self.paging.as_ref(), |out, paging| paging.freeze(out, now));
+        put_option(out, self.gaps.as_ref(), |out, gaps| gaps.freeze(out));
+    }
+
+    fn thaw(cursor: &mut ByteCursor<'_>, now: Tick) -> Thawed<Self> {
+        let mut work = Self {
+            pending: thaw_pending(cursor, now)?,
+            inflight: 0,
+            sends: TokenBucket::full_after(cursor.u64()?, now),
+            strikes: Strikes { count: cursor.u16()?, last: take_tick(cursor, now)? },
+            owed_pong: take_option(cursor, |cursor| Ok(Box::from(cursor.bytes()?)))?,
+            resuming: take_option(cursor, |cursor| Ok(Position(cursor.u64()?)))?,
+            paging: take_option(cursor, |cursor| Paging::thaw(cursor, now).map(Box::new))?,
+            gaps: take_option(cursor, |cursor| Gaps::thaw(cursor).map(Box::new))?,
+        };
+        if work.owed_pong.as_ref().is_some_and(|payload| payload.len() > CONTROL_PAYLOAD_BYTES_MAX) {
+            return Err(ThawError::Damaged("a pong"));
+        }
+        work.inflight = work.count(|asked| matches!(asked, Asked::Send(_))) as u32;
+        Ok(work)
+    }
+
+    /// Requests of a kind.
+    fn count(&self, wanted: fn(&Asked) -> bool) -> usize {
+        self.pending.parts().1.flatten().filter(|request| wanted(&request.asked)).count()
     }
 }
 
 impl State {
     fn freeze(&self, out: &mut Vec<u8>, now: Tick) {
-        match self {
-            State::AwaitingHello { bearer, deadline } => {
+        let State::Arriving(arriving) = self else { return out.put_u8(2) };
+        match &**arriving {
+            Arriving::AwaitingHello { bearer, deadline } => {
                 out.put_u8(0);
                 put_option(out, bearer.as_ref(), |out, claims| {
                     put_bytes(out, claims.user.as_bytes());
@@ -220,12 +243,11 @@ impl State {
                 });
                 put_tick(out, *deadline, now);
             }
-            State::Attaching { probes, resumes } => {
+            Arriving::Attaching { probes, resumes } => {
                 out.put_u8(1);
                 out.put_u16_le(*probes);
                 out.put_u8(u8::from(*resumes));
             }
-            State::Welcome => out.put_u8(2),
         }
     }
 
@@ -238,9 +260,9 @@ impl State {
                     let expires = Timestamp(cursor.u64()?);
                     Ok(Box::new(Claims { user, device, expires }))
                 })?;
-                State::AwaitingHello { bearer, deadline: take_tick(cursor, now)? }
+                Arriving::AwaitingHello { bearer, deadline: take_tick(cursor, now)? }.into()
             }
-            1 => State::Attaching { probes: cursor.u16()?, resumes: take_flag(cursor)? },
+            1 => Arriving::Attaching { probes: cursor.u16()?, resumes: take_flag(cursor)? }.into(),
             2 => State::Welcome,
             _ => return Err(ThawError::Damaged("a session's state")),
         })
@@ -273,7 +295,7 @@ impl Identity {
 
 fn freeze_pending(pending: &Pending, out: &mut Vec<u8>, now: Tick) {
     let (first, requests) = pending.parts();
-    out.put_u64_le(first);
+    out.put_u64_le(first.0);
     put_list(out, requests, |out, request| {
         put_option(out, request, |out, request| {
             put_tick(out, request.since, now);
@@ -294,7 +316,7 @@ fn freeze_pending(pending: &Pending, out: &mut Vec<u8>, now: Tick) {
 }
 
 fn thaw_pending(cursor: &mut ByteCursor<'_>, now: Tick) -> Thawed<Pending> {
-    let first = cursor.u64()?;
+    let first = take_request(cursor)?;
     let requests = take_list(cursor, |cursor| {
         take_option(cursor, |cursor| {
             let since = take_tick(cursor, now)?;
@@ -313,9 +335,6 @@ fn thaw_pending(cursor: &mut ByteCursor<'_>, now: Tick) -> Thawed<Pending> {
             Ok(Request { asked, since })
         })
     })?;
-    if first > u64::MAX / 2 {
-        return Err(ThawError::Damaged("a request's number"));
-    }
     Ok(Pending::from_parts(first, requests))
 }
 

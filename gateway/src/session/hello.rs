@@ -14,7 +14,6 @@ use ringway_protocol::websocket::CloseCode;
 
 use super::Session;
 use super::pending::Asked;
-use super::rate::TokenBucket;
 use crate::clock::Tick;
 use crate::connection::limits::TOKEN_WARNING_MILLISECONDS;
 use crate::connection::{End, Exchange, Step};
@@ -22,6 +21,14 @@ use crate::context::Context;
 
 /// How far a session has come.
 pub(super) enum State {
+    /// `welcome` is still to be said.
+    Arriving(Box<Arriving>),
+    /// `welcome` is queued.
+    Welcome,
+}
+
+/// How far one has come that is not welcome yet.
+pub(super) enum Arriving {
     /// Nothing was said, or nothing that counts.
     AwaitingHello {
         /// What a Bearer token at the upgrade said.
@@ -36,8 +43,6 @@ pub(super) enum State {
         /// The `hello` wants heads.
         resumes: bool,
     },
-    /// `welcome` is queued.
-    Welcome,
 }
 
 /// Who it is.
@@ -57,7 +62,29 @@ pub(super) struct Identity {
 
 impl State {
     pub(super) fn awaiting_hello(bearer: Option<Box<Claims>>, now: Tick) -> Self {
-        State::AwaitingHello { bearer, deadline: now + HELLO_MILLISECONDS }
+        Arriving::AwaitingHello { bearer, deadline: now + HELLO_MILLISECONDS }.into()
+    }
+
+    /// When the first `hello` is due.
+    pub(super) fn deadline(&self) -> Tick {
+        match self {
+            State::Arriving(arriving) => match **arriving {
+                Arriving::AwaitingHello { deadline, .. } => deadline,
+                Arriving::Attaching { .. } => Tick(u64::MAX),
+            },
+            State::Welcome => Tick(u64::MAX),
+        }
+    }
+
+    /// Whether the workers have not all come to our `Attach`.
+    pub(super) fn is_attaching(&self) -> bool {
+        matches!(self, State::Arriving(arriving) if matches!(**arriving, Arriving::Attaching { .. }))
+    }
+}
+
+impl From<Arriving> for State {
+    fn from(arriving: Arriving) -> Self {
+        State::Arriving(Box::new(arriving))
     }
 }
 
@@ -74,16 +101,18 @@ impl Identity {
 
 impl Session {
     pub(super) fn handle_hello(&mut self, exchange: &mut Exchange<'_>, hello: Hello) -> Step {
-        match &mut self.state {
-            State::AwaitingHello { bearer, .. } => {
+        let State::Arriving(arriving) = &mut self.state else {
+            return self.handle_hello_again(exchange, hello);
+        };
+        match &mut **arriving {
+            Arriving::AwaitingHello { bearer, .. } => {
                 let bearer = bearer.take();
                 self.handle_first_hello(exchange, hello, bearer)
             }
             // It is not read while it attaches; what a batch still holds is as wrong as a second hello.
-            State::Attaching { .. } => {
+            Arriving::Attaching { .. } => {
                 Err(End::close(CloseCode::BAD_REQUEST, "wait for welcome after hello"))
             }
-            State::Welcome => self.handle_hello_again(exchange, hello),
         }
     }
 
@@ -131,7 +160,7 @@ impl Session {
             connection = ?exchange.id, session = %identity.session, client = ?hello.client, "hello"
         );
         self.batch = hello.batch;
-        self.resuming = cursor.map(Option::unwrap_or_default);
+        self.work().resuming = cursor.map(Option::unwrap_or_default);
         self.identity = Some(identity);
         self.attach(exchange, cursor.is_some())
     }
@@ -140,7 +169,7 @@ impl Session {
     fn attach(&mut self, exchange: &mut Exchange<'_>, resumes: bool) -> Step {
         let overloaded = || End::close(CloseCode::OVERLOADED, "the server does not keep up: come back later");
         let workers = exchange.context.worker_count();
-        self.state = State::Attaching { probes: workers as u16, resumes };
+        self.state = Arriving::Attaching { probes: workers as u16, resumes }.into();
         for worker in 0..workers {
             let Some(identity) = &mut self.identity else { return Ok(()) };
             let (user, device) = (identity.user.clone(), identity.device.clone());
@@ -160,7 +189,8 @@ impl Session {
 
     /// A worker has come to our `Attach`, whatever it answers.
     pub(super) fn handle_probe_answer(&mut self, exchange: &mut Exchange<'_>) -> Step {
-        let State::Attaching { probes, resumes } = &mut self.state else { return Ok(()) };
+        let State::Arriving(arriving) = &mut self.state else { return Ok(()) };
+        let Arriving::Attaching { probes, resumes } = &mut **arriving else { return Ok(()) };
         *probes -= 1;
         let (left, resumes) = (*probes, *resumes);
         if left > 0 {
@@ -168,12 +198,11 @@ impl Session {
         }
         self.state = State::Welcome;
         exchange.context.note_session_begin();
-        let settings = &exchange.context.settings;
-        self.sends = TokenBucket::full(settings.send_burst, exchange.now);
         self.queue_welcome(exchange);
         if resumes {
             self.ask_heads(exchange);
         }
+        self.rest(exchange.now);
         self.check_token(exchange)
     }
 
@@ -205,9 +234,9 @@ impl Session {
         let Some(identity) = &mut self.identity else { return Ok(()) };
         let cursor = exchange.context.cursors.decode(&identity.user, &resume);
         identity.cursor_known = cursor.is_some();
-        self.resuming = Some(cursor.unwrap_or_default());
+        self.work().resuming = Some(cursor.unwrap_or_default());
         // What is left out from here on is noted anew; what was told before is in the heads.
-        if let Some(gaps) = &mut self.gaps {
+        if let Some(gaps) = self.gaps_mut() {
             gaps.resumed();
         }
         self.drop_gaps_if_over();
@@ -247,12 +276,10 @@ impl Session {
     }
 
     pub(super) fn check_hello_deadline(&self, now: Tick) -> Step {
-        match self.state {
-            State::AwaitingHello { deadline, .. } if now >= deadline => {
-                Err(End::close(CloseCode::NO_HELLO, "no hello within 8 s"))
-            }
-            _ => Ok(()),
+        if now >= self.state.deadline() {
+            return Err(End::close(CloseCode::NO_HELLO, "no hello within 8 s"));
         }
+        Ok(())
     }
 
     /// Warns before the end of the token, and ends the session with it.
@@ -297,12 +324,12 @@ impl Session {
 
     /// Whether heads are still owed.
     pub(super) fn is_resuming(&self) -> bool {
-        self.resuming.is_some()
+        self.resuming().is_some()
     }
 
     /// The position to ask heads from: none if the cursor was no cursor of ours.
     pub(super) fn resume_since(&self) -> Option<Position> {
-        self.resuming.filter(|_| self.identity.as_ref().is_some_and(|identity| identity.cursor_known))
+        self.resuming().filter(|_| self.identity.as_ref().is_some_and(|identity| identity.cursor_known))
     }
 }
 

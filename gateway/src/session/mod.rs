@@ -4,6 +4,7 @@
 //! - `sending.rs`: `send` and its `ack`, the window, the rate.
 //! - `paging.rs`: `sync` and `heads`, page by page as the reader takes them.
 //! - `delivery.rs`: live entries, encoded once for many; `gaps.rs`: what is left out for a slow reader.
+//! - `work.rs`: what is under way, in a box of its own while there is something.
 //! - `pending.rs`, `rate.rs`, `cursor.rs`: requests without answer, token buckets, resume cursors.
 //! - `frozen.rs`: a session as bytes.
 //!
@@ -18,6 +19,7 @@ mod paging;
 mod pending;
 mod rate;
 mod sending;
+mod work;
 
 use ringway_protocol::client::{
     self, ClientFrame, DecodeCause, DecodeError, Encoding, ErrorCode, ErrorFrame, Gap, Pong, Reconnect,
@@ -39,11 +41,11 @@ pub use delivery::Delivery;
 
 use gaps::Gaps;
 use hello::{Identity, State};
-use paging::Paging;
-use pending::{Asked, Pending, Request};
-use rate::{Strikes, TokenBucket};
+use pending::{Asked, Request};
+use rate::TokenBucket;
+use work::Work;
 
-/// The state of a session.
+/// The state of a session: here what one has that only listens, in [`Work`] what comes and goes.
 pub(crate) struct Session {
     encoding: Encoding,
     state: State,
@@ -55,33 +57,28 @@ pub(crate) struct Session {
     bad_frames: u8,
     /// Over the window: not read until half of it is acked.
     window_full: bool,
-    /// Sends without their ack.
-    inflight: u32,
-    pending: Pending,
-    sends: TokenBucket,
-    others: TokenBucket,
-    strikes: Strikes,
-    /// The newest ping that was over the rate, answered when the rate allows (RFC 6455 section 5.5.3: "MAY
-    /// elect to send a Pong frame for only the most recently processed Ping frame").
-    owed_pong: Option<Box<[u8]>>,
-    /// Between a `hello` with `resume` and its last `heads`: the position that the client resumed from.
-    resuming: Option<Position>,
-    paging: Option<Box<Paging>>,
-    gaps: Option<Box<Gaps>>,
-    drain: Drain,
     /// Nothing more is said: it was closed.
     stopped: bool,
+    others: TokenBucket,
+    work: Option<Box<Work>>,
+    /// The number of the next request, while there is no work.
+    next_request: RequestId,
+    drain: Drain,
 }
 
-/// Whether the process drains, as this session sees it.
+// With it a WebSocket is as large as a size class of the allocator (`connection/websocket.rs`).
+const _: () = assert!(size_of::<Session>() <= 88, "what every idle session has");
+
+/// Whether the process drains, as this session sees it: the moment at which the session ends, since its client
+/// was asked to connect anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drain {
+struct Drain(Tick);
+
+impl Drain {
     /// It does not.
-    No,
-    /// The client was asked to connect anew; this session ends then.
-    Until(Tick),
+    const NO: Drain = Drain(Tick(u64::MAX));
     /// The time is over: nothing is read, the acks that are due go out, then it closes.
-    Out,
+    const OUT: Drain = Drain(Tick(0));
 }
 
 impl Session {
@@ -94,17 +91,11 @@ impl Session {
             batch: false,
             bad_frames: 0,
             window_full: false,
-            inflight: 0,
-            pending: Pending::default(),
-            sends: TokenBucket { milli_tokens: u64::MAX, refilled: now },
-            others: TokenBucket::full(OTHERS_BURST, now),
-            strikes: Strikes::default(),
-            owed_pong: None,
-            resuming: None,
-            paging: None,
-            gaps: None,
-            drain: Drain::No,
             stopped: false,
+            others: TokenBucket::default(),
+            work: None,
+            next_request: RequestId(0),
+            drain: Drain::NO,
         }
     }
 
@@ -116,7 +107,7 @@ impl Session {
     /// Whether the socket must not be read: the window is full, the workers have not come to our `Attach`,
     /// or the drain waits for the last acks.
     pub(crate) fn is_paused(&self) -> bool {
-        self.window_full || matches!(self.state, State::Attaching { .. }) || self.is_draining_out()
+        self.window_full || self.state.is_attaching() || self.is_draining_out()
     }
 
     /// A whole message came.
@@ -146,11 +137,14 @@ impl Session {
     /// A Ping came.
     pub(crate) fn handle_ping(&mut self, exchange: &mut Exchange<'_>, payload: &[u8]) -> Step {
         if self.take_other(exchange.now).is_ok() {
-            self.owed_pong = None;
+            if let Some(work) = &mut self.work {
+                work.owed_pong = None;
+            }
+            self.rest(exchange.now);
             queue_pong(exchange, payload);
             return self.check_queue(exchange);
         }
-        self.owed_pong = Some(payload.into());
+        self.work().owed_pong = Some(payload.into());
         self.strike(exchange)
     }
 
@@ -181,7 +175,8 @@ impl Session {
             }
             TrunkEvent::Reply { request, outcome } => {
                 // One that is not there was given up at its deadline.
-                let Some(request) = self.pending.take(request) else { return Ok(()) };
+                let request = self.work.as_mut().and_then(|work| work.pending.take(request));
+                let Some(request) = request else { return Ok(()) };
                 match request.asked {
                     Asked::Probe => self.handle_probe_answer(exchange)?,
                     Asked::Send(_) => self.handle_send_answer(exchange, request, outcome),
@@ -199,7 +194,7 @@ impl Session {
     /// Bytes left the queue: what waited for that goes on.
     pub(crate) fn handle_drained(&mut self, exchange: &mut Exchange<'_>) -> Step {
         if exchange.output.len() <= exchange.context.settings.queue_bytes_max / 4 {
-            if let Some(paging) = &mut self.paging {
+            if let Some(paging) = self.paging_mut() {
                 paging.queued_bytes = 0;
             }
             self.tell_gaps(exchange);
@@ -210,21 +205,20 @@ impl Session {
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub(crate) fn poll_timeout(&self) -> Tick {
-        let mut earliest = self.pending.deadline();
-        if let State::AwaitingHello { deadline, .. } = &self.state {
-            earliest = earliest.min(*deadline);
+        let mut earliest = self.state.deadline();
+        if self.drain != Drain::OUT {
+            earliest = earliest.min(self.drain.0);
         }
         if let Some(identity) = &self.identity {
             earliest = earliest.min(identity.next_tick(self.is_welcome()));
         }
-        if let Some(paging) = &self.paging {
+        let Some(work) = &self.work else { return earliest };
+        earliest = earliest.min(work.pending.deadline());
+        if let Some(paging) = &work.paging {
             earliest = earliest.min(paging.retry_at);
         }
-        if self.owed_pong.is_some() {
-            earliest = earliest.min(self.others.refilled + 1000 / u64::from(OTHERS_PER_SECOND));
-        }
-        if let Drain::Until(end) = self.drain {
-            earliest = earliest.min(end);
+        if work.owed_pong.is_some() {
+            earliest = earliest.min(self.others.token_at(OTHERS_PER_SECOND, OTHERS_BURST));
         }
         earliest
     }
@@ -234,21 +228,21 @@ impl Session {
         let now = exchange.now;
         self.check_hello_deadline(now)?;
         self.check_token(exchange)?;
-        while let Some(request) = self.pending.take_overdue(now) {
+        while let Some(request) = self.work.as_mut().and_then(|work| work.pending.take_overdue(now)) {
             self.give_up(exchange, request)?;
         }
-        if self.paging.as_ref().is_some_and(|paging| now >= paging.retry_at) {
+        if self.paging().is_some_and(|paging| now >= paging.retry_at) {
             self.go_on_paging(exchange);
         }
-        if let Some(payload) = self.owed_pong.take() {
+        if let Some(payload) = self.work.as_mut().and_then(|work| work.owed_pong.take()) {
             if self.take_other(now).is_ok() {
                 queue_pong(exchange, &payload);
             } else {
-                self.owed_pong = Some(payload);
+                self.work().owed_pong = Some(payload);
             }
         }
-        if matches!(self.drain, Drain::Until(end) if now >= end) {
-            self.drain = Drain::Out;
+        if now >= self.drain.0 {
+            self.drain = Drain::OUT;
         }
         self.close_if_drained()?;
         self.check_queue(exchange)
@@ -261,7 +255,7 @@ impl Session {
         }
         let reconnect = Reconnect { reason: "the server drains".to_owned(), url: None, after_ms, within_ms };
         self.queue(exchange, &ServerFrame::Reconnect(reconnect));
-        self.drain = Drain::Until(exchange.now + after_ms + within_ms);
+        self.drain = Drain(exchange.now + after_ms + within_ms);
         self.check_queue(exchange)
     }
 
@@ -269,9 +263,11 @@ impl Session {
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
         self.window_full = false;
-        self.owed_pong = None;
-        self.paging = None;
-        self.gaps = None;
+        if let Some(work) = &mut self.work {
+            work.owed_pong = None;
+            work.paging = None;
+            work.gaps = None;
+        }
     }
 
     /// Takes leave of every worker that was told of the session. Once, however often it is called.
@@ -310,6 +306,7 @@ impl Session {
                 if !self.allow_other(exchange)? {
                     return Ok(());
                 }
+                self.rest(exchange.now);
                 // What was left out is told first: the cursor in the pong must not run ahead of it.
                 self.tell_gaps(exchange);
                 let resume = self.cursor(exchange.context);
@@ -366,19 +363,20 @@ impl Session {
         operation: Operation,
         asked: Asked,
     ) -> bool {
-        let request = self.pending.next_id();
+        let pending = &mut self.work().pending;
+        let request = pending.next_id();
         let message = ToRouter::Request { connection: exchange.id, request, user, operation };
         let taken = exchange.context.push(worker, message);
         if taken {
             exchange.context.metrics.requests.increment();
-            self.pending.push(asked, exchange.now);
+            pending.push(asked, exchange.now);
         }
         taken
     }
 
     /// Tells a worker something whose answer says nothing and which must not be lost.
     fn tell(&mut self, exchange: &mut Exchange<'_>, worker: usize, user: UserId, operation: Operation) {
-        let request: RequestId = self.pending.skip();
+        let request = self.work().pending.skip();
         let message = ToRouter::Request { connection: exchange.id, request, user, operation };
         exchange.context.push_owed(worker, message);
     }
@@ -405,7 +403,7 @@ impl Session {
     /// Past `max_queue_bytes`, with everything left out that may be, the reader is too slow. A page that
     /// we sent because there was room counts apart.
     fn check_queue(&self, exchange: &Exchange<'_>) -> Step {
-        let paged = self.paging.as_ref().map_or(0, |paging| paging.queued_bytes);
+        let paged = self.paging().map_or(0, |paging| paging.queued_bytes);
         if exchange.output.len() > exchange.context.settings.queue_bytes_max + paged {
             let reason = "too much waits for you to read: come back and sync";
             return Err(End::close(CloseCode::SLOW_READER, reason));
@@ -445,7 +443,7 @@ impl Session {
     }
 
     fn strike(&mut self, exchange: &mut Exchange<'_>) -> Step {
-        if self.strikes.strike(exchange.now) {
+        if self.work().strikes.strike(exchange.now) {
             return Err(End::close(CloseCode::RATE_LIMITED, "over the rate again and again"));
         }
         Ok(())
@@ -453,9 +451,9 @@ impl Session {
 
     /// The position that the client may resume from: everything up to it was queued for it.
     fn cursor_position(&self, context: &Context) -> Position {
-        let of_gaps = self.gaps.as_ref().map(|gaps| gaps.held);
-        let of_syncs = self.paging.as_ref().and_then(|paging| paging.held);
-        let held = [of_gaps, of_syncs, self.resuming];
+        let of_gaps = self.gaps().map(|gaps| gaps.held);
+        let of_syncs = self.paging().and_then(|paging| paging.held);
+        let held = [of_gaps, of_syncs, self.resuming()];
         held.into_iter().flatten().fold(context.resume_position(), Position::min)
     }
 
@@ -469,7 +467,7 @@ impl Session {
     /// The gaps, begun now if there are none.
     fn gaps_from_here(&mut self, context: &Context) -> &mut Gaps {
         let held = self.cursor_position(context);
-        let gaps = self.gaps.get_or_insert_with(|| Box::new(Gaps::new(held)));
+        let gaps = self.work().gaps.get_or_insert_with(|| Box::new(Gaps::new(held)));
         // A sync may hold it back further than the gaps before did.
         gaps.held = held;
         gaps
@@ -477,18 +475,18 @@ impl Session {
 
     /// Queues the gap frames that are due.
     fn tell_gaps(&mut self, exchange: &mut Exchange<'_>) {
-        if !self.gaps.as_ref().is_some_and(|gaps| gaps.is_untold()) {
+        if !self.gaps().is_some_and(Gaps::is_untold) {
             return;
         }
         let after_ms = exchange.context.gap_spread();
-        while let Some(gap) = self.gaps.as_mut().and_then(|gaps| gaps.tell(after_ms)) {
+        while let Some(gap) = self.gaps_mut().and_then(|gaps| gaps.tell(after_ms)) {
             self.queue_gap(exchange, gap);
         }
     }
 
     /// Queues the gap frame that must go before the next seq of this conversation.
     fn tell_gap_before(&mut self, exchange: &mut Exchange<'_>, conversation: ConversationId) {
-        let Some(gaps) = &mut self.gaps else { return };
+        let Some(gaps) = self.gaps_mut() else { return };
         let after_ms = exchange.context.gap_spread();
         if let Some(gap) = gaps.tell_before(conversation, after_ms) {
             self.queue_gap(exchange, gap);
@@ -501,17 +499,17 @@ impl Session {
     }
 
     fn drop_gaps_if_over(&mut self) {
-        if self.gaps.as_ref().is_some_and(|gaps| gaps.is_over()) {
-            self.gaps = None;
+        if let Some(work) = &mut self.work {
+            work.gaps.take_if(|gaps| gaps.is_over());
         }
     }
 
     fn is_draining_out(&self) -> bool {
-        self.drain == Drain::Out
+        self.drain == Drain::OUT
     }
 
     fn close_if_drained(&self) -> Step {
-        if self.is_draining_out() && self.inflight == 0 {
+        if self.is_draining_out() && self.inflight() == 0 {
             return Err(End::close(CloseCode::DRAIN, "the server drains: connect again"));
         }
         Ok(())

@@ -115,7 +115,7 @@ impl Session {
             return Ok(());
         }
         let position = self.cursor_position(exchange.context);
-        let paging = self.paging.get_or_insert_default();
+        let paging = self.work().paging.get_or_insert_default();
         let waiting = paging.conversations() + sync.last_seen.len();
         if paging.syncs.len() >= SYNCS_MAX || waiting > SYNC_CONVERSATIONS_MAX {
             return self.queue_rate_limited(exchange, None, 1000);
@@ -132,7 +132,7 @@ impl Session {
 
     /// Asks the worker of this user for its heads.
     pub(super) fn ask_heads(&mut self, exchange: &mut Exchange<'_>) {
-        self.paging.get_or_insert_default().heads_wanted = true;
+        self.work().paging.get_or_insert_default().heads_wanted = true;
         self.go_on_paging(exchange);
     }
 
@@ -142,7 +142,7 @@ impl Session {
             if exchange.output.len() > exchange.context.settings.queue_bytes_max / 4 {
                 return;
             }
-            let Some(paging) = self.paging.as_mut() else { return };
+            let Some(paging) = self.paging_mut() else { return };
             let asked = match next(paging) {
                 Next::AskHeads => self.send_heads_request(exchange),
                 Next::Ask(page) => self.send_page_request(exchange, page),
@@ -160,13 +160,13 @@ impl Session {
                     continue;
                 }
                 Next::Nothing => {
-                    if paging.is_over() {
-                        self.paging = None;
+                    if let Some(work) = &mut self.work {
+                        work.paging.take_if(|paging| paging.is_over());
                     }
                     return;
                 }
             };
-            let Some(paging) = self.paging.as_mut() else { return };
+            let Some(paging) = self.paging_mut() else { return };
             if !asked {
                 paging.retry_at = exchange.now + INBOX_FULL_RETRY_MILLISECONDS;
                 return;
@@ -181,7 +181,7 @@ impl Session {
         let worker = exchange.context.worker_of(user.shard());
         let operation = Operation::Heads { since: self.resume_since() };
         let asked = self.ask(exchange, worker, user, operation, Asked::Heads);
-        if let Some(paging) = &mut self.paging {
+        if let Some(paging) = self.paging_mut() {
             paging.heads_wanted = !asked;
         }
         asked
@@ -194,7 +194,7 @@ impl Session {
         let worker = exchange.context.worker_of(conversation.shard());
         let operation = Operation::SyncPage { conversation, after, limit: left.min(PAGE_ENTRIES_MAX) };
         let asked = self.ask(exchange, worker, user, operation, Asked::Page(conversation, after));
-        if let Some(paging) = &mut self.paging {
+        if let Some(paging) = self.paging_mut() {
             paging.page_asked = asked;
         }
         asked
@@ -271,7 +271,7 @@ impl Session {
             self.end_hold(exchange, conversation);
             self.queue_incomplete(exchange, conversation, reached);
         }
-        if !more && let Some(gaps) = &mut self.gaps {
+        if !more && let Some(gaps) = self.gaps_mut() {
             gaps.synced(conversation);
             self.drop_gaps_if_over();
         }
@@ -300,7 +300,7 @@ impl Session {
         self.queue_page(exchange, ServerFrame::Error(error));
         if is_temporary {
             self.queue_incomplete(exchange, conversation, after);
-        } else if let Some(gaps) = &mut self.gaps {
+        } else if let Some(gaps) = self.gaps_mut() {
             gaps.synced(conversation);
             self.drop_gaps_if_over();
         }
@@ -308,7 +308,7 @@ impl Session {
 
     /// The first `sync`, whose page has just come or failed to.
     fn job_in_work(&mut self) -> Option<&mut SyncJob> {
-        let paging = self.paging.as_mut()?;
+        let paging = self.paging_mut()?;
         paging.page_asked = false;
         paging.syncs.front_mut()
     }
@@ -335,7 +335,7 @@ impl Session {
         };
         let recovered = recovered && self.resume_since().is_some();
         let position = exchange.context.resume_position();
-        let paging = self.paging.get_or_insert_default();
+        let paging = self.work().paging.get_or_insert_default();
         paging.heads = Some(HeadPages { left: heads.into(), recovered, position });
         self.go_on_paging(exchange);
     }
@@ -343,7 +343,7 @@ impl Session {
     /// No heads: the client is asked to say `hello` again, and keeps its cursor.
     pub(super) fn give_up_heads(&mut self, exchange: &mut Exchange<'_>) {
         self.gaps_from_here(exchange.context).note_everything();
-        self.resuming = None;
+        self.work().resuming = None;
         let message = "your conversations cannot be read now: a gap says when to send hello again";
         self.queue_error(exchange, ErrorCode::Unavailable, message);
         self.tell_gaps(exchange);
@@ -351,7 +351,8 @@ impl Session {
     }
 
     fn queue_heads_page(&mut self, exchange: &mut Exchange<'_>) {
-        let Some(paging) = &mut self.paging else { return };
+        let Some(work) = &mut self.work else { return };
+        let Some(paging) = &mut work.paging else { return };
         let Some(pages) = &mut paging.heads else { return };
         let count = pages.left.len().min(HEADS_PAGE_MAX);
         let conversations: Vec<_> = pages.left.drain(..count).collect();
@@ -359,19 +360,19 @@ impl Session {
         let recovered = pages.recovered;
         if !more {
             // Only who has them all may go on from the new position.
-            self.resuming = Some(pages.position);
+            work.resuming = Some(pages.position);
             paging.heads = None;
         }
         let resume = self.cursor(exchange.context);
         if !more {
-            self.resuming = None;
+            self.work().resuming = None;
         }
         self.queue_page(exchange, ServerFrame::Heads(Heads { conversations, recovered, resume, more }));
     }
 
     fn queue_page(&mut self, exchange: &mut Exchange<'_>, frame: ServerFrame) {
         let added = self.queue(exchange, &frame);
-        self.paging.get_or_insert_default().queued_bytes += added;
+        self.work().paging.get_or_insert_default().queued_bytes += added;
     }
 }
 

@@ -1,7 +1,8 @@
 //! Requests to the router that have no answer yet, oldest first.
 //!
 //! They are numbered one after the other, so a number is a place in the list: finding one costs nothing,
-//! and an answer that comes after its deadline finds nothing. Without any, it holds no heap.
+//! and an answer that comes after its deadline finds nothing. Its memory stays for the next request, until the
+//! session lets go of all its work (`work.rs`).
 
 use std::collections::VecDeque;
 
@@ -32,7 +33,7 @@ pub(super) struct Request {
 }
 
 /// The list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pending {
     /// `None` for one that was answered out of turn. The first is never `None`.
     requests: VecDeque<Option<Request>>,
@@ -41,6 +42,16 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// None, and the number of the first to come.
+    pub(super) fn new(first: RequestId) -> Self {
+        Self { requests: VecDeque::new(), first: first.0 }
+    }
+
+    /// Whether every request has its answer.
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
     /// The number that the next request gets.
     pub(super) fn next_id(&self) -> RequestId {
         RequestId(self.first + self.requests.len() as u64)
@@ -87,13 +98,13 @@ impl Pending {
     }
 
     /// The first number and what was asked since, for a frozen session.
-    pub(super) fn parts(&self) -> (u64, impl ExactSizeIterator<Item = Option<&Request>>) {
-        (self.first, self.requests.iter().map(Option::as_ref))
+    pub(super) fn parts(&self) -> (RequestId, impl ExactSizeIterator<Item = Option<&Request>>) {
+        (RequestId(self.first), self.requests.iter().map(Option::as_ref))
     }
 
     /// The counterpart of [`parts`](Self::parts).
-    pub(super) fn from_parts(first: u64, requests: VecDeque<Option<Request>>) -> Self {
-        let mut pending = Self { requests, first };
+    pub(super) fn from_parts(first: RequestId, requests: VecDeque<Option<Request>>) -> Self {
+        let mut pending = Self { requests, first: first.0 };
         pending.tidy();
         pending
     }
@@ -102,9 +113,6 @@ impl Pending {
         while let Some(None) = self.requests.front() {
             self.requests.pop_front();
             self.first += 1;
-        }
-        if self.requests.is_empty() {
-            self.requests = VecDeque::new();
         }
     }
 }
@@ -115,7 +123,7 @@ mod tests {
 
     #[test]
     fn answers_come_in_any_order_and_once() {
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(RequestId(0));
         let ids: Vec<RequestId> = (0..4)
             .map(|i| {
                 let id = pending.next_id();

@@ -17,7 +17,7 @@ impl Session {
         let user = identity.user.clone();
         let Send { destination, client_message_id, message } = send;
         let settings = &exchange.context.settings;
-        if self.inflight >= settings.inflight_max {
+        if self.inflight() >= settings.inflight_max {
             self.window_full = true;
             let message =
                 "more sends without their ack than max_inflight: nothing is read until half is acked";
@@ -25,7 +25,7 @@ impl Session {
             return Ok(());
         }
         let (rate, burst) = (settings.sends_per_second, settings.send_burst);
-        if let Err(retry_after_ms) = self.sends.take(exchange.now, rate, burst) {
+        if let Err(retry_after_ms) = self.work().sends.take(exchange.now, rate, burst) {
             let id = client_message_id.as_str().to_owned();
             return self.queue_rate_limited(exchange, Some(id), retry_after_ms);
         }
@@ -43,7 +43,7 @@ impl Session {
         let worker = exchange.context.worker_of(target.shard(&user));
         let operation = Operation::Send { target, client_message_id: client_message_id.clone(), message };
         if self.ask(exchange, worker, user, operation, Asked::Send(client_message_id.clone())) {
-            self.inflight += 1;
+            self.work().inflight += 1;
         } else {
             let message = "the server has more to do than it can: send it again after retry_after_ms";
             let retry = Some(INBOX_FULL_RETRY_MILLISECONDS);
@@ -87,8 +87,9 @@ impl Session {
     }
 
     fn free_window(&mut self, exchange: &Exchange<'_>) {
-        self.inflight -= 1;
-        if self.inflight <= exchange.context.settings.inflight_max / 2 {
+        let work = self.work();
+        work.inflight -= 1;
+        if work.inflight <= exchange.context.settings.inflight_max / 2 {
             self.window_full = false;
         }
     }
