@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -24,17 +25,19 @@ pub struct Admission {
     parts: [Mutex<HashMap<AddressKey, u32>>; PARTS],
 }
 
-/// What is counted as one address.
+/// What is counted as one address. Never 0, so that a slot without one needs no room to say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct AddressKey(u64);
+pub(crate) struct AddressKey(NonZeroU64);
 
 impl From<IpAddr> for AddressKey {
     fn from(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(address) => AddressKey(u64::from(address.to_bits())),
+        let bits = match address {
+            IpAddr::V4(address) => u64::from(address.to_bits()),
             // The upper half. No /64 in use has its upper 32 bits zero, so it meets no IPv4 address.
-            IpAddr::V6(address) => AddressKey((address.to_bits() >> 64) as u64),
-        }
+            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+        };
+        // One more than the bits: the last of all /64s is of multicast addresses, which connect to nobody.
+        AddressKey(NonZeroU64::MIN.saturating_add(bits))
     }
 }
 
@@ -90,7 +93,7 @@ impl Admission {
     }
 
     fn part(&self, address: AddressKey) -> &Mutex<HashMap<AddressKey, u32>> {
-        &self.parts[ringway_protocol::ids::mix(address.0) as usize % PARTS]
+        &self.parts[ringway_protocol::ids::mix(address.0.get()) as usize % PARTS]
     }
 }
 

@@ -4,6 +4,9 @@
 //! [`MemoryBudget`] is the sum, term by term, printed at start: a process that keeps these bounds cannot
 //! need more.
 
+use ringway_protocol::limits::NAME_BYTES_MAX;
+use ringway_protocol::user::NAME_HEADER_BYTES;
+
 /// Bytes from a client that may wait for the HTTP server to read, a connection.
 pub const HTTP_INPUT_BYTES_MAX: usize = 64 * 1024;
 
@@ -47,6 +50,70 @@ pub const fn table_headroom(slots: u32) -> u32 {
 
 const _: () = assert!(SEND_CHUNK_BYTES >= 16 * 1024 + 256, "a full TLS record fits in one send");
 
+/// What an idle connection takes that is logged in over a plain socket, term by term, in bytes. It is all that
+/// it takes: no buffer, in neither direction. The kernel's part is no memory of the process; the router's is a
+/// seat for each worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdleConnection {
+    /// Its entry in the table of its core's connections.
+    pub entry: usize,
+    /// Its deadline in the timer wheel.
+    pub timer: usize,
+    /// What the ring knows of its socket.
+    pub ring_slot: usize,
+    /// Its WebSocket with its session, a block on the heap.
+    pub websocket: usize,
+    /// The name of its user, shared with its requests and with the router.
+    pub user: usize,
+    /// The name of its device, shared in the same way.
+    pub device: usize,
+}
+
+impl IdleConnection {
+    /// One whose names have so many bytes; the user's with its tenant.
+    pub const fn new(user_bytes: usize, device_bytes: usize) -> Self {
+        Self {
+            entry: crate::slots::ENTRY_BYTES,
+            timer: crate::timer_wheel::TIMER_BYTES,
+            ring_slot: ringway_ring::SLOT_BYTES,
+            websocket: crate::connection::WEBSOCKET_BYTES,
+            // A byte for the length of the tenant.
+            user: NAME_HEADER_BYTES + 1 + user_bytes,
+            device: NAME_HEADER_BYTES + device_bytes,
+        }
+    }
+
+    /// Bytes in tables, which are there in any case.
+    pub const fn in_tables(&self) -> usize {
+        self.entry + self.timer + self.ring_slot
+    }
+
+    /// Bytes that are asked of the allocator.
+    pub const fn on_heap(&self) -> usize {
+        self.websocket + self.user + self.device
+    }
+
+    /// The sum of the terms, each block as large as the allocator makes it.
+    pub const fn total(&self) -> usize {
+        self.in_tables() + block_bytes(self.websocket) + block_bytes(self.user) + block_bytes(self.device)
+    }
+}
+
+/// The block that mimalloc has for so many bytes: up to 64 a multiple of 16, from there on four sizes to each
+/// doubling.
+const fn block_bytes(bytes: usize) -> usize {
+    if bytes <= 64 {
+        bytes.next_multiple_of(16)
+    } else {
+        bytes.next_multiple_of(bytes.next_power_of_two() / 8)
+    }
+}
+
+const _: () = assert!(
+    IdleConnection::new(16, 32).total() <= 384,
+    "512 bytes a connection, less the router's part and what the allocator does not fill"
+);
+
 /// What a gateway may need in memory, term by term, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryBudget {
@@ -75,7 +142,9 @@ impl MemoryBudget {
         let connections = u64::from(terms.connections);
         let ring = terms.ring;
         let ring_queues = u64::from(ring.submissions) * 64 + u64::from(ring.completions) * 16;
-        let slot_bytes = (crate::slots::SLOT_BYTES + crate::timer_wheel::TIMER_BYTES) as u64 + 16;
+        let idle = IdleConnection::new(2 * NAME_BYTES_MAX, NAME_BYTES_MAX);
+        let in_tables = idle.in_tables() as u64;
+        let on_heap = idle.total() as u64 - in_tables;
         Self {
             terms: vec![
                 (
@@ -91,7 +160,8 @@ impl MemoryBudget {
                     "free send chunks: threads x chunks x bytes",
                     threads * (SEND_CHUNKS_KEPT * SEND_CHUNK_BYTES) as u64,
                 ),
-                ("idle connections: connections x slot", connections * slot_bytes),
+                ("tables: connections x (entry + timer + ring's slot)", connections * in_tables),
+                ("idle sessions: connections x (WebSocket + longest names)", connections * on_heap),
                 ("if all send at once: connections x chunk", connections * SEND_CHUNK_BYTES as u64),
                 ("if all read slowly: connections x queue", connections * terms.queue_bytes_max as u64),
                 ("messages in parts: threads x bytes", threads * terms.partial_bytes_max as u64),
@@ -135,6 +205,14 @@ mod tests {
         assert_eq!(budget.terms()[0].1, 2 * 1_024 * 4_096);
         assert!(budget.total() > 1_000 * 262_144);
         assert!(budget.to_string().ends_with("at most"));
+    }
+
+    #[test]
+    fn blocks_are_those_of_the_allocator() {
+        let blocks = [(1, 16), (24, 32), (64, 64), (65, 80), (113, 128), (128, 128), (129, 160), (145, 160)];
+        for (bytes, block) in blocks {
+            assert_eq!(block_bytes(bytes), block, "{bytes}");
+        }
     }
 
     #[test]

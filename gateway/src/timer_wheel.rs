@@ -6,6 +6,9 @@
 //! An earlier deadline moves the slot at once. A deadline further than a minute waits in the last bucket
 //! and is looked at again from there.
 //!
+//! A slot keeps the low 32 bits of its deadline, which say enough of what is at most twelve days ahead; one that
+//! is further ahead is found too early too.
+//!
 //! The ring is asked for one timeout, that of the first bucket that is not empty: timeouts of the kernel
 //! are searched one by one.
 
@@ -30,13 +33,37 @@ pub(crate) struct TimerWheel {
 /// Bytes that a slot's deadline takes.
 pub(crate) const TIMER_BYTES: usize = size_of::<Timer>();
 
+const _: () = assert!(TIMER_BYTES == 16, "every connection has one, and four fit a line of the cache");
+
+/// How far ahead a deadline is noted, in milliseconds: half of what the comparison of two could tell.
+const AHEAD_MAX: u64 = 1 << 30;
+
 #[derive(Clone, Copy)]
 struct Timer {
-    deadline: Tick,
+    deadline: ShortTick,
     /// The bucket it is in, wrapped; `NONE` if in none.
     bucket: u32,
     previous: u32,
     next: u32,
+}
+
+/// The low 32 bits of a [`Tick`] that is less than 2^31 milliseconds away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct ShortTick(u32);
+
+impl ShortTick {
+    fn new(tick: Tick) -> Self {
+        ShortTick(tick.0 as u32)
+    }
+
+    fn is_before(self, other: ShortTick) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) < 0
+    }
+
+    /// Milliseconds from `now` to here, 0 if it is over.
+    fn since(self, now: Tick) -> u64 {
+        u64::try_from(self.0.wrapping_sub(now.0 as u32) as i32).unwrap_or(0)
+    }
 }
 
 impl TimerWheel {
@@ -53,11 +80,13 @@ impl TimerWheel {
     pub(crate) fn schedule(&mut self, slot: u32, deadline: Tick) {
         let index = slot as usize;
         if self.timers.len() <= index {
-            let empty = Timer { deadline: Tick(0), bucket: NONE, previous: NONE, next: NONE };
+            let empty = Timer { deadline: ShortTick(0), bucket: NONE, previous: NONE, next: NONE };
             self.timers.resize(index + 1, empty);
         }
+        let latest = self.time() + AHEAD_MAX;
+        let deadline = ShortTick::new(deadline.min(latest).max(self.time()));
         let timer = &mut self.timers[index];
-        let earlier = deadline < timer.deadline;
+        let earlier = deadline.is_before(timer.deadline);
         timer.deadline = deadline;
         if timer.bucket == NONE {
             self.link(slot);
@@ -117,7 +146,7 @@ impl TimerWheel {
             let timer = &mut self.timers[slot as usize];
             let next = timer.next;
             timer.bucket = NONE;
-            if timer.deadline <= now {
+            if timer.deadline.since(now) == 0 {
                 expired.push(slot);
             } else {
                 self.link(slot);
@@ -126,9 +155,15 @@ impl TimerWheel {
         }
     }
 
+    /// The beginning of the bucket that is looked at next.
+    fn time(&self) -> Tick {
+        Tick(self.position * BUCKET_MILLISECONDS)
+    }
+
     fn link(&mut self, slot: u32) {
+        let time = self.time();
         let timer = &mut self.timers[slot as usize];
-        let wanted = timer.deadline.0 / BUCKET_MILLISECONDS;
+        let wanted = (time + timer.deadline.since(time)).0 / BUCKET_MILLISECONDS;
         let bucket = wanted.clamp(self.position, self.position + BUCKETS as u64 - 1) as usize % BUCKETS;
         let next = self.heads[bucket];
         *timer = Timer { bucket: bucket as u32, previous: NONE, next, ..*timer };
@@ -197,6 +232,29 @@ mod tests {
         wheel.cancel(9);
         wheel.cancel(9);
         assert_eq!(wheel.next_deadline(), None);
+    }
+
+    #[test]
+    fn the_low_half_of_a_tick_wraps_and_nothing_is_lost() {
+        let start = u64::from(u32::MAX) - 1_000;
+        let mut wheel = TimerWheel::new(Tick(start));
+        wheel.schedule(7, Tick(start + 45_000));
+        wheel.schedule(7, Tick(start + 75_000));
+        wheel.schedule(8, Tick(start + 500));
+        assert_eq!(expired(&mut wheel, start + 500), [8]);
+        assert!(expired(&mut wheel, start + 74_999).is_empty());
+        assert_eq!(expired(&mut wheel, start + 75_000), [7]);
+        wheel.schedule(9, Tick(start));
+        assert_eq!(expired(&mut wheel, start + 75_000), [9], "a deadline that is over is due at once");
+    }
+
+    #[test]
+    fn a_deadline_of_next_year_is_looked_at_after_twelve_days() {
+        let mut wheel = TimerWheel::new(Tick(0));
+        wheel.schedule(1, Tick(u64::MAX - 1));
+        let minutes = (0..20_000).map(|minute| minute * 60_000);
+        let found = minutes.clone().find(|now| !expired(&mut wheel, *now).is_empty());
+        assert_eq!(found, minutes.clone().find(|now| *now >= AHEAD_MAX));
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use crate::rows::{self, Rerun};
 use crate::server::Plan;
 
 /// User memory that an idle plain connection may cost, in bytes.
-const PLAIN_BYTES_MAX: f64 = 1024.0;
+const PLAIN_BYTES_MAX: f64 = 512.0;
 
 /// Connections: what fits the limit on open files of one client process.
 const CONNECTIONS: u32 = 15_000;

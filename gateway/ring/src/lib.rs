@@ -22,5 +22,5 @@ mod user_data;
 pub use driver::{Driver, Operation, RawCompletion, RingError, Wait};
 pub use kernel::{KernelDriver, KernelSettings, RingFeatures};
 pub use probe::{KernelReport, descriptors_max, probe, raise_descriptor_limit};
-pub use ring::{Completion, ListenerId, ReceivedBuffer, Ring, RingCounters};
+pub use ring::{Completion, ListenerId, ReceivedBuffer, Ring, RingCounters, SLOT_BYTES};
 pub use user_data::{Kind, SLOTS_MAX, Token, UserData};

@@ -32,7 +32,7 @@ use crate::tls::{RecordError, RecordLayer, SEAL_OVERHEAD_BYTES};
 pub use crate::session::Delivery;
 pub use frozen::{FreezeError, ThawError};
 pub(crate) use output::Output;
-pub(crate) use websocket::{End, Exchange, Step};
+pub(crate) use websocket::{End, Exchange, Step, WEBSOCKET_BYTES};
 
 use head::{Head, Request, Upgrade, UpgradeKind};
 use http_hand_over::HttpHandOver;
