@@ -3,6 +3,10 @@
 //!
 //! Most of them hold a property beside "no panic": two ways to the same result must give the same.
 
+mod tls;
+
+pub use tls::{tls_peer, tls_records};
+
 use ringway_protocol::client::{Encoding, decode, decode_server, encode, encode_client};
 use ringway_protocol::entry::Entry;
 use ringway_protocol::trunk::codec::{

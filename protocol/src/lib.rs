@@ -4,6 +4,7 @@
 //! - `entry.rs`: a place in a conversation's log: a message or a change. One encoding serves the store,
 //!   the trunk and history (`entry_codec.rs`).
 //! - `trunk/`: what gateways, API and router tell each other, and its bytes between machines.
+//! - `tls/`: TLS 1.3 behind rustls's handshake, for both ends.
 //! - `token.rs`: who a client is, proved by a JWT.
 //! - `websocket/`: RFC 6455: the upgrade, frames to messages and back.
 //! - `client/`: the frames of our own protocol, in JSON and protobuf.
@@ -19,6 +20,7 @@ pub mod entry;
 mod entry_codec;
 pub mod ids;
 pub mod limits;
+pub mod tls;
 pub mod token;
 pub mod trunk;
 pub mod user;
