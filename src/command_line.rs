@@ -114,6 +114,9 @@ fn command() -> Command {
         .mut_subcommand("token", |command| setting_flags(command, |name| name == "data.folder"))
 }
 
+/// Settings that are asked for so often from the command line that their flag has a second name.
+const SHORT_NAMES: [(&str, &str); 1] = [("gateway.io", "io")];
+
 fn setting_flags(command: Command, has: impl Fn(&str) -> bool) -> Command {
     let config = Arg::new("config")
         .long("config")
@@ -121,8 +124,10 @@ fn setting_flags(command: Command, has: impl Fn(&str) -> bool) -> Command {
         .value_parser(clap::value_parser!(PathBuf))
         .help("Settings file; without it ./ringway.toml is read if it is there");
     let flags = FIELDS.iter().filter(|field| has(field.name)).map(|field| {
+        let short = SHORT_NAMES.iter().find(|(name, _)| *name == field.name).map(|(_, short)| *short);
         Arg::new(field.name)
             .long(field.name)
+            .visible_aliases(short)
             .value_name("VALUE")
             .allow_hyphen_values(true)
             .overrides_with(field.name)
@@ -158,6 +163,13 @@ mod tests {
             assert!(matches!(line.verb, Verb::Serve));
             assert_eq!(line.sources.flags, [("listen.wss".to_owned(), "127.0.0.1:0".to_owned())]);
         }
+    }
+
+    #[test]
+    fn a_short_name_of_a_flag_is_the_setting() {
+        let line = read_words(&["ringway", "serve", "--io", "epoll"]).unwrap();
+        assert_eq!(line.sources.flags, [("gateway.io".to_owned(), "epoll".to_owned())]);
+        assert!(SHORT_NAMES.iter().all(|(name, _)| FIELDS.iter().any(|field| field.name == *name)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) enum Exit {
     Bind = 3,
     /// The data folder could not be opened or written, or another process uses it.
     Store = 4,
-    /// The kernel refuses io_uring, or gives fewer descriptors or less memory than asked for.
+    /// The kernel refuses io_uring where nothing else may be used, or gives fewer descriptors or less memory than asked for.
     Kernel = 5,
     /// A development key or certificate would have served beyond loopback.
     DevelopmentKey = 6,
@@ -32,7 +32,10 @@ impl Exit {
         (Exit::Usage, "the command line or a setting is wrong"),
         (Exit::Bind, "an address could not be listened on"),
         (Exit::Store, "the data folder could not be opened, or another process uses it"),
-        (Exit::Kernel, "the kernel refuses io_uring, or gives fewer descriptors than asked for"),
+        (
+            Exit::Kernel,
+            "the kernel refuses io_uring (with `gateway.io` \"io_uring\"), or gives fewer descriptors than asked for",
+        ),
         (Exit::DevelopmentKey, "a development key would have served beyond loopback"),
         (Exit::Keys, "the certificate, its key or the key set could not be read"),
     ];

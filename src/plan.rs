@@ -24,6 +24,7 @@ pub(crate) fn gateway(settings: &Settings, resume_key: [u8; 32]) -> GatewaySetti
         ws: settings.listen.ws.address(),
         cores: count(gateway.cores),
         rings_per_core: count(gateway.rings_per_core),
+        io: gateway.io.0,
         connections_max: gateway.connections_max,
         connections_per_address: limits.connections_per_address,
         socket_send_buffer_bytes: limits.socket_send_buffer_bytes,
@@ -37,6 +38,7 @@ pub(crate) fn gateway(settings: &Settings, resume_key: [u8; 32]) -> GatewaySetti
             partial_bytes_max: limits.partial_bytes,
             origins: (!origins.is_empty()).then_some(origins),
             echo: settings.diagnostics.echo,
+            relay: settings.diagnostics.relay,
             resume_key,
         },
     }

@@ -277,8 +277,8 @@ fn refuse_development_beyond_loopback(settings: &Settings) -> Result<(), Failure
     ))
 }
 
-/// What `ringway check` looks at beyond the settings themselves: would `serve` refuse them here? It opens
-/// no port, makes no file and asks nobody.
+/// What `ringway check` looks at beyond the settings themselves: would `serve` refuse them here? Says what will
+/// carry the sockets. It opens no port, makes no file and asks nobody.
 ///
 /// # Errors
 /// As [`run`] would have.
@@ -291,7 +291,11 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     if settings.auth.jwks_file.is_some() {
         Keys::open(&settings.auth, &folder)?;
     }
-    plan::router(settings).check().map_err(router_failure)
+    plan::router(settings).check().map_err(router_failure)?;
+    // The key that resume cursors are authenticated with has no part in this, and may not be made yet.
+    let io = Gateway::check(&plan::gateway(settings, [0; 32])).map_err(gateway_failure)?;
+    println!("\n# kernel: {io}");
+    Ok(())
 }
 
 fn warn_of_planted_bugs() {
@@ -330,7 +334,7 @@ fn welcome(settings: &Settings, ground: &Ground, gateway: &Gateway) -> Welcome {
         certificate: ground.certificate.as_ref().map(describe_certificate),
         keys: ground.keys.describe(),
         logins: logins(ground.development_secret.as_ref(), settings.auth.max_token_life_s),
-        kernel: gateway.kernel().to_string(),
+        kernel: gateway.io().to_string(),
         plan: gateway.plan(),
         workers: 0,
         memory: gateway.memory_budget().to_string(),
@@ -345,10 +349,10 @@ fn renderers(
     api: &Arc<Api>,
     process: ProcessMetrics,
 ) -> Vec<Renderer> {
-    let cores = gateway.metrics().to_vec();
+    let (cores, io) = (gateway.metrics().to_vec(), gateway.io().clone());
     let (router, store, api) = (router.metrics(), Arc::clone(store.metrics()), Arc::clone(api));
     vec![
-        Arc::new(move |text| ringway_gateway::metrics::render(&cores, text)),
+        Arc::new(move |text| ringway_gateway::metrics::render(&cores, &io, text)),
         Arc::new(move |text| router.render(text)),
         Arc::new(move |text| store.render(text)),
         Arc::new(move |text| api.render(text)),

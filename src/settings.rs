@@ -12,12 +12,12 @@ pub(crate) mod report;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use ringway_gateway::GatewaySettings;
+use ringway_gateway::{GatewaySettings, IoChoice};
 use ringway_protocol::{limits, token};
 use ringway_router::RouterSettings;
 use ringway_store_writer::StoreSettings;
 
-use field::{Listener, LogFormat, LogLevel, Threads, settings};
+use field::{Io, Listener, LogFormat, LogLevel, Threads, settings};
 
 settings! {
     /// Where the server listens.
@@ -87,6 +87,8 @@ settings! {
         /// Rings (each a thread with its own table) that share a core; "auto" is as many as
         /// connections_max needs under the limit on open files.
         rings_per_core: Threads = Threads::Auto;
+        /// What carries the sockets: "io_uring", "epoll" (a system call for each receive and send, an open file for each connection), or "auto": epoll where io_uring is refused, with a warning.
+        io: Io = Io(IoChoice::Auto);
         /// Connections on the whole machine; past it an upgrade on the plain port is answered 503, on the TLS port the connection is closed.
         connections_max: u32 = GatewaySettings::default().connections_max;
         /// Origins (such as https://chat.example) whose pages may open a socket; empty for any.
@@ -133,6 +135,9 @@ settings! {
     diagnostics: Diagnostics {
         /// Serve GET /echo, a plain WebSocket echo with messages of up to 16 MiB.
         echo: bool = false;
+        /// Serve GET /relay?id=N&room=0, a relay between WebSockets without login or store: a message goes to
+        /// the id of seven digits behind its U, or to all with room=1 if it begins with R.
+        relay: bool = false;
         /// File to which a line is appended for each durable entry, ack and delivery, for `loadgen check`.
         trace: Option<PathBuf> = None;
     }

@@ -14,6 +14,9 @@ use ringway_protocol::ids::Timestamp;
 pub struct Tick(pub u64);
 
 impl Tick {
+    /// A time that does not come.
+    pub const NEVER: Tick = Tick(u64::MAX);
+
     /// This much later.
     pub fn after(self, duration: Duration) -> Tick {
         self + u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

@@ -20,6 +20,8 @@ use crate::clock::Tick;
 use crate::connection::limits::{GAP_SPREAD_MILLISECONDS, PARTIAL_BYTES_DEFAULT};
 use crate::http_stream::HttpDoor;
 use crate::metrics::CoreMetrics;
+use crate::relay::{Relay, RelayHub};
+use crate::send_chunks::SendChunks;
 use crate::session::CursorKey;
 
 /// What the operator decides about connections. Each field is a setting of the same name.
@@ -44,6 +46,8 @@ pub struct ConnectionSettings {
     pub origins: Option<Vec<String>>,
     /// `diagnostics.echo`: whether `GET /echo` upgrades to a plain echo.
     pub echo: bool,
+    /// `diagnostics.relay`: whether `GET /relay` upgrades to a relay between sockets, without a login.
+    pub relay: bool,
     /// The key that resume cursors are authenticated with; the same on every gateway of a fleet.
     pub resume_key: [u8; 32],
 }
@@ -60,6 +64,7 @@ impl Default for ConnectionSettings {
             partial_bytes_max: PARTIAL_BYTES_DEFAULT,
             origins: None,
             echo: false,
+            relay: false,
             resume_key: [0; 32],
         }
     }
@@ -79,6 +84,8 @@ pub struct ContextParts {
     pub metrics: Arc<CoreMetrics>,
     /// Where connections go whose first request is no upgrade of ours.
     pub http: HttpDoor,
+    /// What the relays of all cores share, if `/relay` is on.
+    pub relay: Option<Arc<RelayHub>>,
     /// The server's wall clock at tick 0, in milliseconds since 1970.
     pub epoch_ms: u64,
     /// Random, from outside: two cores or two starts must not share it.
@@ -92,6 +99,7 @@ pub struct Context {
     pub(crate) tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) http: HttpDoor,
+    pub(crate) relay: Option<Box<Relay>>,
     workers: Arc<dyn Workers>,
     /// Workers that got something since the last [`flush_wakes`](Self::flush_wakes).
     to_wake: Vec<bool>,
@@ -104,8 +112,8 @@ pub struct Context {
     epoch_ms: u64,
     random: u64,
     pub(crate) partial: PartialBudget,
-    /// Space for plaintext on its way in or out, emptied within a call.
-    pub(crate) scratch: Vec<u8>,
+    /// The memory of what is to be sent.
+    pub(crate) chunks: SendChunks,
     /// Space for one frame's payload, emptied within a call.
     pub(crate) payload: Vec<u8>,
     pub(crate) cursors: CursorKey,
@@ -124,6 +132,7 @@ impl Context {
             tls: parts.tls,
             metrics: parts.metrics,
             http: parts.http,
+            relay: parts.relay.map(|hub| Box::new(Relay::new(hub))),
             to_wake: vec![false; count],
             owed: VecDeque::new(),
             watermarks: vec![Position(0); count],
@@ -132,7 +141,7 @@ impl Context {
             epoch_ms: parts.epoch_ms,
             random: parts.seed,
             partial: PartialBudget { used: 0, max: partial_bytes_max },
-            scratch: Vec::new(),
+            chunks: SendChunks::default(),
             payload: Vec::new(),
             cursors,
             sessions_open: 0,
@@ -187,6 +196,9 @@ impl Context {
 
     /// Wakes the workers that were given something. Once at the end of a pass.
     pub fn flush_wakes(&mut self) {
+        if let Some(relay) = &mut self.relay {
+            relay.flush_wakes();
+        }
         self.pay_owed();
         for (worker, wake) in self.to_wake.iter_mut().enumerate() {
             if std::mem::take(wake) {

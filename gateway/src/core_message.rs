@@ -8,11 +8,15 @@ use std::time::Duration;
 use ringway_protocol::trunk::ToEndpoint;
 use ringway_trunk::{Endpoint, Outbox};
 
+use crate::relay::RelayedFrames;
+
 /// One message for a core.
 #[derive(Debug)]
 pub enum CoreMessage {
     /// From a worker.
     Router(ToEndpoint),
+    /// From another core: frames of `/relay`.
+    Relayed(RelayedFrames),
     /// From who runs the gateway.
     Command(Command),
 }
@@ -40,7 +44,9 @@ impl Endpoint for CoreEndpoint {
         match self.outbox.push(CoreMessage::Router(message)) {
             Ok(()) => Ok(()),
             Err(CoreMessage::Router(message)) => Err(Box::new(message)),
-            Err(CoreMessage::Command(_)) => unreachable!("the inbox gives back what was pushed"),
+            Err(CoreMessage::Relayed(_) | CoreMessage::Command(_)) => {
+                unreachable!("the inbox gives back what was pushed")
+            }
         }
     }
 

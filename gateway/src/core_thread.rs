@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use ringway_protocol::ids::EndpointId;
-use ringway_ring::{KernelDriver, KernelSettings, Ring, RingError};
+use ringway_ring::{Driver, EpollDriver, KernelDriver, KernelSettings, Ring, RingError};
 use ringway_trunk::Inbox;
 use rustix::thread::CpuSet;
 
@@ -16,12 +16,15 @@ use crate::connection::Transport;
 use crate::context::{Context, ContextParts};
 use crate::core_message::CoreMessage;
 use crate::event_loop::{EventLoop, EventLoopParts};
+use crate::socket_io::SocketIo;
 
 /// All that a core's thread begins with.
 pub(crate) struct CoreThread {
     pub(crate) endpoint: EndpointId,
     /// The CPU to stay on, if there are enough of them.
     pub(crate) cpu: Option<usize>,
+    /// Which driver its ring is on.
+    pub(crate) io: SocketIo,
     pub(crate) ring: KernelSettings,
     pub(crate) listeners: Vec<(TcpListener, Transport)>,
     pub(crate) inbox: Inbox<CoreMessage>,
@@ -32,11 +35,23 @@ pub(crate) struct CoreThread {
 impl CoreThread {
     /// The thread's life. Says through `ready` whether it could begin.
     pub(crate) fn run(self, ready: &SyncSender<Result<(), RingError>>) -> Result<(), RingError> {
-        let endpoint = self.endpoint;
         if let Some(cpu) = self.cpu {
             pin(cpu);
         }
-        let event_loop = KernelDriver::new(self.ring).and_then(|driver| {
+        let sizes = self.ring;
+        match self.io {
+            SocketIo::IoUring(_) => self.serve(KernelDriver::new(sizes), ready),
+            SocketIo::Epoll { .. } => self.serve(EpollDriver::new(sizes), ready),
+        }
+    }
+
+    fn serve<D: Driver>(
+        self,
+        driver: Result<D, RingError>,
+        ready: &SyncSender<Result<(), RingError>>,
+    ) -> Result<(), RingError> {
+        let (endpoint, io) = (self.endpoint, self.io.name());
+        let event_loop = driver.and_then(|driver| {
             let ring = Ring::new(driver);
             let epoch_ms = wall_clock().0.saturating_sub(ring.now_milliseconds());
             let context = Context::new(ContextParts { epoch_ms, ..self.context });
@@ -60,7 +75,7 @@ impl CoreThread {
             }
         };
         let _ = ready.send(Ok(()));
-        tracing::debug!(core = %endpoint, cpu = ?self.cpu, "a core serves");
+        tracing::debug!(core = %endpoint, cpu = ?self.cpu, io, "a core serves");
         event_loop.run().inspect_err(|error| {
             tracing::error!(core = %endpoint, %error, "a core lost its ring: its connections are closed");
         })

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use ringway_protocol::ids::{ConnectionId, EndpointId};
 use ringway_protocol::trunk::ToEndpoint;
-use ringway_ring::{Completion, Driver, ListenerId, Ring, RingCounters, RingError, Token, Wait};
+use ringway_ring::{Chunk, Completion, Driver, ListenerId, Ring, RingCounters, RingError, Token, Wait};
 use ringway_trunk::Inbox;
 
 use crate::admission::{AddressKey, Admission};
@@ -30,15 +30,18 @@ use crate::core_message::{Command, CoreMessage};
 use crate::drain::Drain;
 use crate::limits::{
     ACCEPT_RETRY_MILLISECONDS, DELIVERIES_A_PASS, OWED_RETRY_MILLISECONDS, REFUSAL_MILLISECONDS,
-    SEND_CHUNK_BYTES, table_headroom,
+    table_headroom,
 };
 use crate::metrics::CoreMetrics;
-use crate::send_chunks::SendChunks;
+use crate::relay::{deliver_posted, deliver_relayed};
 use crate::slots::{Slots, Stage};
 use crate::timer_wheel::TimerWheel;
 
 /// How often a core looks up when nothing happens: to follow the wall clock and to give memory back.
 const HOUSEKEEPING_MILLISECONDS: u64 = 1_000;
+
+/// Connections touched in one pass from which on it pays to settle them in the order of memory.
+const SORTED_FROM: usize = 512;
 
 /// What a plain connection reads that finds no place. TLS ones are closed: an answer would cost a
 /// handshake, which is what there is too much of.
@@ -65,6 +68,7 @@ pub struct EventLoopParts<D> {
 
 /// One core. Everything in it belongs to one thread.
 pub struct EventLoop<D> {
+    endpoint: EndpointId,
     ring: Ring<D>,
     listeners: Vec<(ListenerId, Transport)>,
     inbox: Inbox<CoreMessage>,
@@ -73,9 +77,6 @@ pub struct EventLoop<D> {
     metrics: Arc<CoreMetrics>,
     slots: Slots,
     timers: TimerWheel,
-    chunks: SendChunks,
-    /// Slots to settle at the end of the pass, each once.
-    touched: Vec<u32>,
     expired: Vec<u32>,
     accepting: Accepting,
     drain: Option<Drain>,
@@ -86,6 +87,15 @@ pub struct EventLoop<D> {
     follow_wall_clock: bool,
     /// What of the ring's counters is in the metrics already.
     counted: RingCounters,
+    counts: PassCounts,
+}
+
+/// What a pass counts, to be added to the metrics at its end.
+#[derive(Default)]
+struct PassCounts {
+    bytes_in: u64,
+    bytes_out: u64,
+    sends: u64,
 }
 
 /// Whether the listeners accept.
@@ -118,16 +128,15 @@ impl<D: Driver> EventLoop<D> {
         }
         let now = Tick(ring.now_milliseconds());
         Ok(Self {
+            endpoint,
             slots: Slots::new(endpoint, ring.slots()),
             timers: TimerWheel::new(now),
-            chunks: SendChunks::default(),
             metrics: Arc::clone(context.metrics()),
             ring,
             listeners,
             inbox,
             context,
             admission,
-            touched: Vec::new(),
             expired: Vec::new(),
             accepting: Accepting::Yes,
             drain: None,
@@ -136,6 +145,7 @@ impl<D: Driver> EventLoop<D> {
             housekeeping_at: now,
             follow_wall_clock,
             counted: RingCounters::default(),
+            counts: PassCounts::default(),
         })
     }
 
@@ -169,6 +179,8 @@ impl<D: Driver> EventLoop<D> {
         let mut completions = 0;
         while let Some(completion) = self.ring.next_completion() {
             completions += 1;
+            self.slots.prefetch(self.ring.upcoming(2), false);
+            self.slots.prefetch(self.ring.upcoming(0), true);
             self.on_completion(now, completion);
         }
         self.take_core_messages(now);
@@ -189,11 +201,14 @@ impl<D: Driver> EventLoop<D> {
             Completion::Received { token, buffer } => {
                 if let Stage::Open(connection) = &mut self.slots.entry(token).stage {
                     let bytes = self.ring.buffer_mut(&buffer);
-                    self.metrics.bytes_in.add(bytes.len() as u64);
+                    self.counts.bytes_in += bytes.len() as u64;
                     connection.handle_received(&mut self.context, now, bytes);
                 }
                 self.ring.give_back(buffer);
-                self.touch(token.slot);
+                self.slots.touch(token.slot);
+                if self.context.relay.as_ref().is_some_and(|relay| relay.has_posted()) {
+                    deliver_posted(&mut self.slots, &mut self.context, now, self.endpoint);
+                }
             }
             Completion::ReceiveEnded { token, result } => self.on_receive_ended(now, token, result),
             Completion::Sent { token, chunk, result } => self.on_sent(token, chunk, result),
@@ -264,7 +279,7 @@ impl<D: Driver> EventLoop<D> {
         let entry = self.slots.entry(token);
         entry.address = Some(key);
         entry.stage = Stage::Open(connection);
-        self.touch(token.slot);
+        self.slots.touch(token.slot);
     }
 
     fn refuse(&mut self, now: Tick, token: Token, transport: Transport) {
@@ -272,7 +287,7 @@ impl<D: Driver> EventLoop<D> {
         if transport == Transport::Tls {
             return self.close(token);
         }
-        let mut chunk = self.chunks.take();
+        let mut chunk = self.context.chunks.take(NO_PLACE.len());
         chunk.extend_from_slice(NO_PLACE);
         self.ring.send(token, chunk);
         // The request is read and dropped: a socket closed with unread bytes resets, and the peer would
@@ -288,24 +303,28 @@ impl<D: Driver> EventLoop<D> {
         match (&mut self.slots.entry(token).stage, result) {
             (Stage::Open(connection), Ok(())) => {
                 connection.handle_peer_closed(&mut self.context, now);
-                self.touch(token.slot);
+                self.slots.touch(token.slot);
             }
             (Stage::Open(_) | Stage::Refused, _) => self.close(token),
             (Stage::Free | Stage::Naming { .. } | Stage::Closing, _) => {}
         }
     }
 
-    fn on_sent(&mut self, token: Token, chunk: Vec<u8>, result: std::io::Result<()>) {
+    fn on_sent(&mut self, token: Token, chunk: Chunk, result: std::io::Result<()>) {
         let length = chunk.len() as u64;
-        self.chunks.put(chunk);
+        self.context.chunks.take_back(chunk);
         match (&self.slots.entry(token).stage, result) {
             (Stage::Closing, _) => {}
             (_, Err(_)) => self.close(token),
             (Stage::Refused, Ok(())) => self.ring.shutdown(token),
-            (_, Ok(())) => {
-                self.metrics.bytes_out.add(length);
-                self.touch(token.slot);
+            (Stage::Open(connection), Ok(())) => {
+                self.counts.bytes_out += length;
+                // Mostly nothing is left to do: what the send made room for was queued when it was made.
+                if connection.has_output() || connection.disposition() != Disposition::Open {
+                    self.slots.touch(token.slot);
+                }
             }
+            (Stage::Free | Stage::Naming { .. }, Ok(())) => {}
         }
     }
 
@@ -346,6 +365,9 @@ impl<D: Driver> EventLoop<D> {
             self.metrics.inbox_messages.increment();
             let cost = match message {
                 CoreMessage::Router(message) => self.on_router_message(now, message),
+                CoreMessage::Relayed(frames) => {
+                    1 + deliver_relayed(&mut self.slots, &mut self.context, now, &frames)
+                }
                 CoreMessage::Command(command) => self.on_command(now, command),
             };
             budget = budget.saturating_sub(cost);
@@ -368,7 +390,7 @@ impl<D: Driver> EventLoop<D> {
                 for notice in &notices {
                     let Some((slot, connection)) = self.slots.find(notice.connection) else { continue };
                     connection.deliver(&mut self.context, now, &mut delivery);
-                    self.touch(slot);
+                    self.slots.touch(slot);
                 }
                 1 + notices.len()
             }
@@ -380,7 +402,7 @@ impl<D: Driver> EventLoop<D> {
                 for slot in 0..self.slots.high_water() {
                     if let Stage::Open(connection) = &mut self.slots.entry_in(slot).stage {
                         connection.handle_trunk(&mut self.context, now, TrunkEvent::Lost);
-                        self.touch(slot);
+                        self.slots.touch(slot);
                     }
                 }
                 DELIVERIES_A_PASS
@@ -392,7 +414,7 @@ impl<D: Driver> EventLoop<D> {
         // Gone meanwhile: its worker hears of it by the Detach that is on its way.
         let Some((slot, connection)) = self.slots.find(connection) else { return };
         connection.handle_trunk(&mut self.context, now, event);
-        self.touch(slot);
+        self.slots.touch(slot);
     }
 
     fn on_command(&mut self, now: Tick, command: Command) -> usize {
@@ -417,8 +439,7 @@ impl<D: Driver> EventLoop<D> {
             let moment = drain.moment_of(slot, now);
             if let Stage::Open(connection) = &mut self.slots.entry_in(slot).stage {
                 connection.begin_drain(&mut self.context, now, moment.after_ms, moment.within_ms);
-                self.touched.push(slot);
-                self.slots.entry_in(slot).touched = true;
+                self.slots.touch(slot);
             }
         }
         let told = !drain.is_telling();
@@ -446,7 +467,7 @@ impl<D: Driver> EventLoop<D> {
             let Some(connection) = self.context.http_door().next_ready() else { break };
             if let Some((slot, connection)) = self.slots.find(connection) {
                 connection.handle_http(&mut self.context, now);
-                self.touch(slot);
+                self.slots.touch(slot);
             }
         }
     }
@@ -458,11 +479,12 @@ impl<D: Driver> EventLoop<D> {
         self.timers.expire(now, &mut expired);
         for slot in expired.drain(..) {
             let entry = self.slots.entry_in(slot);
+            entry.deadline = Tick::NEVER;
             let token = entry.token;
             match &mut entry.stage {
                 Stage::Open(connection) => {
                     connection.handle_timeout(&mut self.context, now);
-                    self.touch(slot);
+                    self.slots.touch(slot);
                 }
                 Stage::Refused => self.close(token),
                 Stage::Free | Stage::Naming { .. } | Stage::Closing => {}
@@ -483,7 +505,7 @@ impl<D: Driver> EventLoop<D> {
                 self.context.set_clock(wall_clock().0.saturating_sub(now.0));
             }
             if self.ring.completions_waiting() == 0 {
-                self.chunks.shrink();
+                self.context.chunks.shrink();
             }
         }
     }
@@ -522,25 +544,19 @@ impl<D: Driver> EventLoop<D> {
 
     // ---- the end of a pass ----
 
-    fn touch(&mut self, slot: u32) {
-        let entry = self.slots.entry_in(slot);
-        if !entry.touched {
-            entry.touched = true;
-            self.touched.push(slot);
-        }
-    }
-
     fn settle_touched(&mut self, now: Tick) {
-        let mut touched = std::mem::take(&mut self.touched);
-        if touched.len() > 64 {
+        let mut touched = self.slots.take_touched();
+        if touched.len() > SORTED_FROM {
             // In the order of memory: at ten thousand sockets the caches are what a delivery costs.
             touched.sort_unstable();
         }
-        for slot in touched.drain(..) {
-            self.slots.entry_in(slot).touched = false;
-            self.settle(now, slot);
+        for (index, slot) in touched.iter().enumerate() {
+            self.slots.prefetch(touched.get(index + 3).copied(), false);
+            self.slots.prefetch(touched.get(index + 1).copied(), true);
+            self.slots.entry_in(*slot).touched = false;
+            self.settle(now, *slot);
         }
-        self.touched = touched;
+        self.slots.keep_touched(touched);
     }
 
     /// Does to the socket what its connection wants now.
@@ -549,16 +565,14 @@ impl<D: Driver> EventLoop<D> {
         let token = entry.token;
         let Stage::Open(connection) = &mut entry.stage else { return };
         let mut sending = self.ring.is_sending(token);
-        if !sending && !entry.shut && connection.has_output() {
-            let mut chunk = self.chunks.take();
-            connection.poll_transmit(&mut self.context, now, &mut chunk, SEND_CHUNK_BYTES);
-            if chunk.is_empty() {
-                self.chunks.put(chunk);
-            } else {
-                sending = true;
-                self.metrics.sends.increment();
-                self.ring.send(token, chunk);
-            }
+        if !sending
+            && !entry.shut
+            && connection.has_output()
+            && let Some(chunk) = connection.poll_send(&mut self.context, now)
+        {
+            sending = true;
+            self.counts.sends += 1;
+            self.ring.send(token, chunk);
         }
         let flushed = !sending && !connection.has_output();
         match connection.disposition() {
@@ -580,9 +594,14 @@ impl<D: Driver> EventLoop<D> {
                 self.ring.stop_receiving(token);
             }
         }
-        match connection.poll_timeout() {
-            Some(deadline) => self.timers.schedule(slot, deadline),
-            None => self.timers.cancel(slot),
+        let deadline = connection.poll_timeout().unwrap_or(Tick::NEVER);
+        // A later deadline need not be told: the connection is asked again when the one that is known has come.
+        if deadline < entry.deadline || (deadline == Tick::NEVER && entry.deadline != Tick::NEVER) {
+            entry.deadline = deadline;
+            match deadline {
+                Tick::NEVER => self.timers.cancel(slot),
+                _ => self.timers.schedule(slot, deadline),
+            }
         }
     }
 
@@ -596,6 +615,10 @@ impl<D: Driver> EventLoop<D> {
         metrics.buffers_exhausted.add(counters.buffers_exhausted - before.buffers_exhausted);
         metrics.completion_overflows.add(counters.overflows - before.overflows);
         metrics.sends_short.add(counters.sends_short - before.sends_short);
+        let counts = std::mem::take(&mut self.counts);
+        metrics.bytes_in.add(counts.bytes_in);
+        metrics.bytes_out.add(counts.bytes_out);
+        metrics.sends.add(counts.sends);
         if completions > 0 {
             metrics.completions_a_pass.record_value(completions);
             metrics.pass_time.record(began.elapsed());

@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use ringway_metrics::Text;
 use ringway_protocol::ids::EndpointId;
 use ringway_protocol::token::KeySet;
-use ringway_ring::{KernelReport, RingError};
+use ringway_ring::RingError;
 use ringway_trunk::{Endpoint, Inbox, Outbox, Workers, inbox};
 
 use crate::admission::Admission;
@@ -30,7 +30,9 @@ use crate::http_stream::{HttpDoor, HttpServer};
 use crate::limits::{INBOX_MESSAGES, MemoryBudget, MemoryTerms};
 use crate::listener::{ListenError, listen};
 use crate::metrics::{self, CoreMetrics};
+use crate::relay::RelayHub;
 use crate::settings::{GatewaySettings, Plan, PlanError};
+use crate::socket_io::SocketIo;
 
 /// Why a gateway cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +66,7 @@ pub enum GatewayError {
 pub struct Gateway {
     settings: GatewaySettings,
     plan: Plan,
-    kernel: KernelReport,
+    io: SocketIo,
     cores: Vec<BoundCore>,
     addresses: Addresses,
 }
@@ -104,18 +106,21 @@ pub struct RunningGateway {
     outboxes: Vec<Outbox<CoreMessage>>,
     metrics: Vec<Arc<CoreMetrics>>,
     tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
+    io: SocketIo,
 }
 
 impl Gateway {
-    /// Looks at what the kernel gives, raises the soft limit on open files to the hard one, and opens the
-    /// ports: from here on connections wait in the backlog.
+    /// Looks at what the kernel gives (and warns if that is epoll where io_uring was hoped for), raises the soft
+    /// limit on open files to the hard one, and opens the ports: from here on connections wait in the backlog.
     ///
     /// # Errors
     /// [`GatewayError`], with what to change.
     pub fn bind(settings: GatewaySettings) -> Result<Gateway, GatewayError> {
-        let descriptors = ringway_ring::raise_descriptor_limit();
-        let kernel = ringway_ring::probe()?;
-        let plan = Plan::new(&settings, allowed_cpus().len(), descriptors)?;
+        let io = SocketIo::find(settings.io)?;
+        if let Some(warning) = io.warning() {
+            tracing::warn!("{warning}");
+        }
+        let plan = plan(&settings, &io)?;
         let threads = plan.threads();
         let mut listeners: Vec<Vec<(TcpListener, Transport)>> = (0..threads).map(|_| Vec::new()).collect();
         let mut bind = |address: Option<SocketAddr>, transport, setting| -> Result<_, ListenError> {
@@ -136,7 +141,17 @@ impl Gateway {
                 Ok(BoundCore { listeners, inbox, outbox })
             })
             .collect::<std::io::Result<Vec<BoundCore>>>()?;
-        Ok(Gateway { settings, plan, kernel, cores, addresses: Addresses { wss, ws } })
+        Ok(Gateway { settings, plan, io, cores, addresses: Addresses { wss, ws } })
+    }
+
+    /// What [`bind`](Self::bind) would find out about this machine, without a port.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind) would have.
+    pub fn check(settings: &GatewaySettings) -> Result<SocketIo, GatewayError> {
+        let io = SocketIo::find(settings.io)?;
+        plan(settings, &io)?;
+        Ok(io)
     }
 
     /// Where it listens.
@@ -144,9 +159,9 @@ impl Gateway {
         self.addresses
     }
 
-    /// What the kernel gave, to be printed at start.
-    pub fn kernel(&self) -> &KernelReport {
-        &self.kernel
+    /// What carries the sockets and what the kernel gave, to be printed at start.
+    pub fn io(&self) -> &SocketIo {
+        &self.io
     }
 
     /// Threads and tables that were chosen, to be printed at start.
@@ -188,8 +203,11 @@ impl Gateway {
             threads: Vec::new(),
             outboxes: self.cores.iter().map(|core| core.outbox.clone()).collect(),
             metrics: self.cores.iter().map(|_| Arc::default()).collect(),
-            tls: started.tls.map(|config| Arc::new(ArcSwap::new(config))),
+            io: self.io.clone(),
+            tls: started.tls.map(|config| Arc::new(ArcSwap::new(crate::tls::prepared(config)))),
         };
+        let relay =
+            settings.relay.then(|| Arc::new(RelayHub::new(started.endpoint_base, running.outboxes.clone())));
         let (ready, all_ready) = sync_channel(self.cores.len());
         for (index, core) in self.cores.into_iter().enumerate() {
             let outbox = core.outbox;
@@ -199,6 +217,7 @@ impl Gateway {
                 endpoint: EndpointId(started.endpoint_base.0 + index as u16),
                 // Rings of one core share its CPU. With fewer CPUs than cores, the kernel decides.
                 cpu: (self.plan.cores <= cpus.len()).then(|| cpus[index / self.plan.rings_per_core]),
+                io: self.io.clone(),
                 ring: self.plan.ring,
                 listeners: core.listeners,
                 inbox: core.inbox,
@@ -209,6 +228,7 @@ impl Gateway {
                     workers: Arc::clone(&started.workers),
                     metrics: Arc::clone(&running.metrics[index]),
                     http: HttpDoor::new(started.http.clone(), Arc::new(wake)),
+                    relay: relay.clone(),
                     epoch_ms: 0,
                     seed: random_seed(),
                 },
@@ -251,7 +271,7 @@ impl RunningGateway {
     /// New handshakes use this configuration; open connections stay as they are.
     pub fn reload_tls(&self, config: Arc<rustls::ServerConfig>) {
         if let Some(tls) = &self.tls {
-            tls.store(config);
+            tls.store(crate::tls::prepared(config));
         }
     }
 
@@ -260,9 +280,14 @@ impl RunningGateway {
         &self.metrics
     }
 
+    /// What carries the sockets.
+    pub fn io(&self) -> &SocketIo {
+        &self.io
+    }
+
     /// Writes what the cores count on the metrics page.
     pub fn render_metrics(&self, text: &mut Text) {
-        metrics::render(&self.metrics, text);
+        metrics::render(&self.metrics, &self.io, text);
     }
 
     /// Whether a core's thread has ended: all have after a drain; one alone has failed.
@@ -304,6 +329,12 @@ impl RunningGateway {
         let _ = self.join();
         error
     }
+}
+
+/// Raises the soft limit on open files to the hard one, and plans for it.
+fn plan(settings: &GatewaySettings, io: &SocketIo) -> Result<Plan, PlanError> {
+    let descriptors = ringway_ring::raise_descriptor_limit();
+    Plan::new(settings, io, allowed_cpus().len(), descriptors)
 }
 
 fn random_seed() -> u64 {

@@ -16,8 +16,16 @@ pub const HTTP_OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one send: a whole TLS record of 16 KiB with its frame, exactly a size class of the allocator.
 pub const SEND_CHUNK_BYTES: usize = 20 * 1024;
 
-/// Free send chunks a core keeps: a fan-out to a thousand sockets allocates nothing after the first.
+/// Free send chunks a core keeps: as many sockets as speak in one pass.
 pub const SEND_CHUNKS_KEPT: usize = 1_024;
+
+/// Bytes of a send that is short, as nearly all are: eight messages of 128 bytes with their frames and a TLS
+/// record, exactly a size class of the allocator, and no power of two, so that the chunks of many sockets do not
+/// all want the same lines of a cache.
+pub const SMALL_CHUNK_BYTES: usize = 1_280;
+
+/// Free ones that a core keeps.
+pub const SMALL_CHUNKS_KEPT: usize = 4_096;
 
 /// Messages that may wait for a core. A message that finds it full comes to its connections as a `gap`,
 /// or to its sender as `unavailable`; a fan-out of any size is one.
@@ -110,7 +118,7 @@ const fn block_bytes(bytes: usize) -> usize {
 }
 
 const _: () = assert!(
-    IdleConnection::new(16, 32).total() <= 384,
+    IdleConnection::new(16, 32).total() <= 408,
     "512 bytes a connection, less the router's part and what the allocator does not fill"
 );
 
@@ -158,10 +166,20 @@ impl MemoryBudget {
                 ),
                 (
                     "free send chunks: threads x chunks x bytes",
-                    threads * (SEND_CHUNKS_KEPT * SEND_CHUNK_BYTES) as u64,
+                    threads
+                        * (SEND_CHUNKS_KEPT * SEND_CHUNK_BYTES + SMALL_CHUNKS_KEPT * SMALL_CHUNK_BYTES)
+                            as u64,
                 ),
                 ("tables: connections x (entry + timer + ring's slot)", connections * in_tables),
                 ("idle sessions: connections x (WebSocket + longest names)", connections * on_heap),
+                (
+                    "TLS of idle connections: connections x state",
+                    connections * crate::tls::STATE_BYTES as u64,
+                ),
+                (
+                    "if all break off in a TLS record: connections x record",
+                    connections * ringway_protocol::tls::limits::RECORD_BYTES_MAX as u64,
+                ),
                 ("if all send at once: connections x chunk", connections * SEND_CHUNK_BYTES as u64),
                 ("if all read slowly: connections x queue", connections * terms.queue_bytes_max as u64),
                 ("messages in parts: threads x bytes", threads * terms.partial_bytes_max as u64),

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use ringway_metrics::{Counter, Gauge, Histogram, Text, Unit};
 use ringway_protocol::websocket::CloseCode;
 
+use crate::socket_io::SocketIo;
+
 /// The numbers of one core.
 #[derive(Debug, Default)]
 pub struct CoreMetrics {
@@ -61,7 +63,7 @@ pub struct CoreMetrics {
     pub inbox_messages: Counter,
     /// Passes of the event loop.
     pub passes: Counter,
-    /// System calls into the ring.
+    /// System calls into the ring; on epoll, all that are made for its sockets.
     pub enters: Counter,
     /// Workers that slept when this core had something for them and woke them, a system call each.
     pub worker_wakes: Counter,
@@ -115,8 +117,10 @@ impl Closes {
     }
 }
 
-/// Renders all cores. A label names the core.
-pub fn render(cores: &[Arc<CoreMetrics>], text: &mut Text) {
+/// Renders what carries the sockets, and all cores. A label names the core.
+pub fn render(cores: &[Arc<CoreMetrics>], io: &SocketIo, text: &mut Text) {
+    let carrier = format!("io=\"{}\"", io.name());
+    text.gauge("ringway_gateway_io_info", "What carries the sockets: io_uring or epoll.", [(carrier, 1)]);
     type Counted = (&'static str, &'static str, fn(&CoreMetrics) -> &Counter);
     let counters: [Counted; 28] = [
         ("accepted_total", "Sockets accepted.", |core| &core.accepted),
@@ -151,7 +155,7 @@ pub fn render(cores: &[Arc<CoreMetrics>], text: &mut Text) {
         ("gaps_total", "Gap frames sent in place of bodies.", |core| &core.gaps),
         ("inbox_messages_total", "Messages taken from the inbox.", |core| &core.inbox_messages),
         ("passes_total", "Passes of the event loop.", |core| &core.passes),
-        ("ring_enters_total", "System calls into the ring.", |core| &core.enters),
+        ("ring_enters_total", "System calls into the ring; on epoll, all for sockets.", |core| &core.enters),
         ("worker_wakes_total", "Wake-ups of router workers that slept, a system call each.", |core| {
             &core.worker_wakes
         }),
@@ -215,14 +219,20 @@ fn label(cores: &[Arc<CoreMetrics>]) -> impl Iterator<Item = (String, &CoreMetri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::socket_io::IoChoice;
+
+    fn on_epoll() -> SocketIo {
+        SocketIo::find(IoChoice::Epoll).unwrap()
+    }
 
     #[test]
     fn every_core_is_shown_under_its_number() {
         let cores = [Arc::new(CoreMetrics::default()), Arc::new(CoreMetrics::default())];
         cores[1].frames_in.add(7);
         let mut text = Text::default();
-        render(&cores, &mut text);
+        render(&cores, &on_epoll(), &mut text);
         let page = text.finish();
+        assert!(page.contains("ringway_gateway_io_info{io=\"epoll\"} 1\n"), "{page}");
         assert!(page.contains("ringway_gateway_frames_in_total{core=\"0\"} 0\n"), "{page}");
         assert!(page.contains("ringway_gateway_frames_in_total{core=\"1\"} 7\n"), "{page}");
     }
@@ -234,7 +244,7 @@ mod tests {
             cores[0].closes.count(CloseCode(code));
         }
         let mut text = Text::default();
-        render(&cores, &mut text);
+        render(&cores, &on_epoll(), &mut text);
         let page = text.finish();
         for line in [
             "closes_total{core=\"0\",code=\"10xx\"} 3",

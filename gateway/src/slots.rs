@@ -7,14 +7,17 @@
 //! range, of which only what was used takes memory.
 
 use ringway_protocol::ids::{ConnectionId, EndpointId};
-use ringway_ring::{ListenerId, Token};
+use ringway_ring::{ListenerId, Token, prefetch};
 
 use crate::admission::AddressKey;
+use crate::clock::Tick;
 use crate::connection::Connection;
 
 pub(crate) struct Slots {
     endpoint: EndpointId,
     entries: Vec<Entry>,
+    /// Slots to settle at the end of the pass, each once.
+    touched: Vec<u32>,
 }
 
 /// One slot's user.
@@ -29,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) shut: bool,
     /// In the list of those to settle at the end of the pass.
     pub(crate) touched: bool,
+    /// What the timers know; [`Tick::NEVER`] for nothing.
+    pub(crate) deadline: Tick,
 }
 
 /// How far a socket has come.
@@ -47,7 +52,7 @@ pub(crate) enum Stage {
 
 impl Slots {
     pub(crate) fn new(endpoint: EndpointId, count: u32) -> Self {
-        Self { endpoint, entries: Vec::with_capacity(count as usize) }
+        Self { endpoint, entries: Vec::with_capacity(count as usize), touched: Vec::new() }
     }
 
     /// The name of the connection on a slot.
@@ -83,6 +88,46 @@ impl Slots {
         &mut self.entries[slot as usize]
     }
 
+    /// The open connection in a slot.
+    pub(crate) fn open(&mut self, slot: u32) -> Option<&mut Connection> {
+        match &mut self.entries.get_mut(slot as usize)?.stage {
+            Stage::Open(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// Has the caches fetch a slot's entry, for who is about to come to it; once that is there, and it is `near`,
+    /// what the entry points to.
+    pub(crate) fn prefetch(&self, slot: Option<u32>, near: bool) {
+        let Some(entry) = slot.and_then(|slot| self.entries.get(slot as usize)) else { return };
+        if !near {
+            prefetch(entry);
+        } else if let Stage::Open(connection) = &entry.stage {
+            connection.prefetch();
+        }
+    }
+
+    /// Has the slot settled at the end of the pass.
+    pub(crate) fn touch(&mut self, slot: u32) {
+        let entry = &mut self.entries[slot as usize];
+        if !entry.touched {
+            entry.touched = true;
+            self.touched.push(slot);
+        }
+    }
+
+    /// The slots to settle. Clear [`Entry::touched`] of each.
+    pub(crate) fn take_touched(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Gives the list of [`take_touched`](Self::take_touched) back, emptied, to be used again.
+    pub(crate) fn keep_touched(&mut self, mut touched: Vec<u32>) {
+        debug_assert!(self.touched.is_empty(), "nothing is touched while slots are settled");
+        touched.clear();
+        self.touched = touched;
+    }
+
     /// The open connection of that name, if it is still there.
     pub(crate) fn find(&mut self, id: ConnectionId) -> Option<(u32, &mut Connection)> {
         let slot = id.slot();
@@ -108,6 +153,7 @@ impl Entry {
             reading: false,
             shut: false,
             touched: false,
+            deadline: Tick::NEVER,
         }
     }
 }
@@ -115,4 +161,4 @@ impl Entry {
 /// Bytes that a connection takes in the table, whether it has something to do or not.
 pub(crate) const ENTRY_BYTES: usize = size_of::<Entry>();
 
-const _: () = assert!(ENTRY_BYTES <= 120, "500,000 entries in 60 MB");
+const _: () = assert!(ENTRY_BYTES <= 144, "500,000 entries in 72 MB");

@@ -1,4 +1,4 @@
-//! A whole gateway on the kernel's ring, real sockets on loopback, and a router that answers at once.
+//! A whole gateway on io_uring and on epoll, real sockets on loopback, and a router that answers at once.
 
 mod support;
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ringway_gateway::connection::limits::HEAD_MILLISECONDS;
 use ringway_gateway::context::ConnectionSettings;
 use ringway_gateway::http_stream::{HttpServer, HttpStream};
-use ringway_gateway::{Gateway, GatewaySettings, RunningGateway, Started};
+use ringway_gateway::{Gateway, GatewaySettings, IoChoice, RunningGateway, Started};
 use ringway_protocol::ids::EndpointId;
 use ringway_protocol::token::mint_development;
 use ringway_protocol::user::UserId;
@@ -21,6 +21,33 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use support::{SECRET, TestWorkers, client_frame, keys, take_head, take_server_frame, upgrade};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Each story on both drivers.
+macro_rules! on_both_drivers {
+    ($($story:ident)*) => {
+        mod on_io_uring {
+            $( #[test] fn $story() { super::$story(super::IoChoice::IoUring); } )*
+        }
+        mod on_epoll {
+            $( #[test] fn $story() { super::$story(super::IoChoice::Epoll); } )*
+        }
+    };
+}
+
+on_both_drivers! {
+    a_session_sends_and_is_acknowledged
+    big_frames_come_back_whole
+    a_request_that_is_no_upgrade_goes_to_the_http_server_and_back
+    an_upload_that_nobody_reads_waits_in_the_kernel
+    an_idle_core_sleeps
+    too_many_of_one_address_read_503
+    tls_carries_requests_and_a_reload_is_for_new_handshakes
+    a_drain_sends_everybody_elsewhere_and_ends
+    a_silent_socket_is_cut_after_its_time
+    many_frames_of_one_pass_are_one_send
+    rings_that_share_a_core_share_its_port
+    a_message_costs_the_system_calls_that_its_driver_needs
+}
 
 /// Reads a request of `content-length` bytes and sends them back.
 struct Mirror(tokio::runtime::Runtime);
@@ -79,8 +106,9 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(change: impl FnOnce(&mut GatewaySettings)) -> Self {
+    fn new(io: IoChoice, change: impl FnOnce(&mut GatewaySettings)) -> Self {
         let mut settings = GatewaySettings {
+            io,
             wss: None,
             cores: NonZeroUsize::new(2),
             connection: ConnectionSettings { echo: true, ..ConnectionSettings::default() },
@@ -209,9 +237,8 @@ fn server_config() -> Arc<rustls::ServerConfig> {
     Arc::new(config)
 }
 
-#[test]
-fn a_session_sends_and_is_acknowledged() {
-    let fixture = Fixture::new(|_| {});
+fn a_session_sends_and_is_acknowledged(io: IoChoice) {
+    let fixture = Fixture::new(io, |_| {});
     let mut alice = fixture.connect();
     alice.open_session("alice");
     for count in 1..=20 {
@@ -229,9 +256,8 @@ fn a_session_sends_and_is_acknowledged() {
     });
 }
 
-#[test]
-fn big_frames_come_back_whole() {
-    let fixture = Fixture::new(|_| {});
+fn big_frames_come_back_whole(io: IoChoice) {
+    let fixture = Fixture::new(io, |_| {});
     let mut client = fixture.connect();
     client.open_echo();
     for length in [0, 1, 125, 126, 4_095, 4_096, 65_536, 3_000_000] {
@@ -249,9 +275,8 @@ fn big_frames_come_back_whole() {
     assert!(client.read_to_end().is_empty(), "the server ends the stream first");
 }
 
-#[test]
-fn a_request_that_is_no_upgrade_goes_to_the_http_server_and_back() {
-    let fixture = Fixture::new(|_| {});
+fn a_request_that_is_no_upgrade_goes_to_the_http_server_and_back(io: IoChoice) {
+    let fixture = Fixture::new(io, |_| {});
     let mut client = fixture.connect();
     // More than all queues between hold, both ways at once.
     let body: Vec<u8> = (0..2_000_000u32).map(|index| (index * 17 % 255) as u8).collect();
@@ -267,8 +292,7 @@ fn a_request_that_is_no_upgrade_goes_to_the_http_server_and_back() {
     fixture.wait_until("the slot is free", |fixture| fixture.sum(|core| core.closed.get()) == 1);
 }
 
-#[test]
-fn an_upload_that_nobody_reads_waits_in_the_kernel() {
+fn an_upload_that_nobody_reads_waits_in_the_kernel(io: IoChoice) {
     // The HTTP server never reads this one: nothing accepts its stream.
     struct Keeper(std::sync::Mutex<Vec<HttpStream>>);
     impl HttpServer for Keeper {
@@ -277,6 +301,7 @@ fn an_upload_that_nobody_reads_waits_in_the_kernel() {
         }
     }
     let gateway = Gateway::bind(GatewaySettings {
+        io,
         wss: None,
         cores: NonZeroUsize::new(1),
         ..GatewaySettings::default()
@@ -313,9 +338,8 @@ fn an_upload_that_nobody_reads_waits_in_the_kernel() {
     running.join().unwrap();
 }
 
-#[test]
-fn an_idle_core_sleeps() {
-    let fixture = Fixture::new(|_| {});
+fn an_idle_core_sleeps(io: IoChoice) {
+    let fixture = Fixture::new(io, |_| {});
     let mut clients: Vec<Client> = (0..20).map(|_| fixture.connect()).collect();
     clients.iter_mut().for_each(Client::open_echo);
     std::thread::sleep(Duration::from_millis(50));
@@ -325,9 +349,8 @@ fn an_idle_core_sleeps() {
     assert!(passes <= 10, "two idle cores look up about once a second: {passes}");
 }
 
-#[test]
-fn too_many_of_one_address_read_503() {
-    let fixture = Fixture::new(|settings| settings.connections_per_address = 3);
+fn too_many_of_one_address_read_503(io: IoChoice) {
+    let fixture = Fixture::new(io, |settings| settings.connections_per_address = 3);
     let mut inside: Vec<Client> = (0..3).map(|_| fixture.connect()).collect();
     inside.iter_mut().for_each(Client::open_echo);
     let mut outside = fixture.connect();
@@ -342,9 +365,8 @@ fn too_many_of_one_address_read_503() {
     });
 }
 
-#[test]
-fn tls_carries_requests_and_a_reload_is_for_new_handshakes() {
-    let fixture = Fixture::new(|settings| settings.wss = Some(SocketAddr::from(([127, 0, 0, 1], 0))));
+fn tls_carries_requests_and_a_reload_is_for_new_handshakes(io: IoChoice) {
+    let fixture = Fixture::new(io, |settings| settings.wss = Some(SocketAddr::from(([127, 0, 0, 1], 0))));
     let first = tls_certificate(fixture.wss.unwrap());
     assert_eq!(first, tls_certificate(fixture.wss.unwrap()));
     fixture.gateway.as_ref().unwrap().reload_tls(server_config());
@@ -427,9 +449,8 @@ mod client_tls {
     }
 }
 
-#[test]
-fn a_drain_sends_everybody_elsewhere_and_ends() {
-    let mut fixture = Fixture::new(|_| {});
+fn a_drain_sends_everybody_elsewhere_and_ends(io: IoChoice) {
+    let mut fixture = Fixture::new(io, |_| {});
     let mut clients: Vec<Client> = (0..8).map(|_| fixture.connect()).collect();
     for (index, client) in clients.iter_mut().enumerate() {
         client.open_session(&format!("user{index}"));
@@ -451,9 +472,8 @@ fn a_drain_sends_everybody_elsewhere_and_ends() {
     assert_eq!(fixture.workers.detached.load(Ordering::SeqCst), 8);
 }
 
-#[test]
-fn a_silent_socket_is_cut_after_its_time() {
-    let fixture = Fixture::new(|_| {});
+fn a_silent_socket_is_cut_after_its_time(io: IoChoice) {
+    let fixture = Fixture::new(io, |_| {});
     let mut silent = fixture.connect();
     let began = Instant::now();
     assert!(silent.read_to_end().is_empty());
@@ -461,9 +481,8 @@ fn a_silent_socket_is_cut_after_its_time() {
     assert!(cut >= Duration::from_millis(HEAD_MILLISECONDS - 100), "{cut:?}");
 }
 
-#[test]
-fn many_frames_of_one_pass_are_one_send() {
-    let fixture = Fixture::new(|settings| settings.cores = NonZeroUsize::new(1));
+fn many_frames_of_one_pass_are_one_send(io: IoChoice) {
+    let fixture = Fixture::new(io, |settings| settings.cores = NonZeroUsize::new(1));
     let mut client = fixture.connect();
     client.open_echo();
     let before = fixture.sum(|core| core.sends.get());
@@ -476,9 +495,8 @@ fn many_frames_of_one_pass_are_one_send() {
     assert!(sends <= 4, "64 frames that came together went out in {sends} sends");
 }
 
-#[test]
-fn rings_that_share_a_core_share_its_port() {
-    let fixture = Fixture::new(|settings| {
+fn rings_that_share_a_core_share_its_port(io: IoChoice) {
+    let fixture = Fixture::new(io, |settings| {
         settings.cores = NonZeroUsize::new(1);
         settings.rings_per_core = NonZeroUsize::new(3);
     });
@@ -490,9 +508,8 @@ fn rings_that_share_a_core_share_its_port() {
     assert!(accepted.iter().all(|count| *count > 0), "the kernel spreads connections: {accepted:?}");
 }
 
-#[test]
-fn a_message_costs_less_than_one_system_call() {
-    let fixture = Fixture::new(|settings| settings.cores = NonZeroUsize::new(1));
+fn a_message_costs_the_system_calls_that_its_driver_needs(io: IoChoice) {
+    let fixture = Fixture::new(io, |settings| settings.cores = NonZeroUsize::new(1));
     let mut clients: Vec<Client> = (0..50).map(|_| fixture.connect()).collect();
     clients.iter_mut().for_each(Client::open_echo);
     let before = fixture.sum(|core| core.enters.get());
@@ -509,5 +526,7 @@ fn a_message_costs_less_than_one_system_call() {
         fixture.sum(|core| core.frames_in.get()) >= messages
     });
     let enters = fixture.sum(|core| core.enters.get()) - before;
-    assert!(enters <= messages, "{messages} messages took {enters} system calls");
+    // On epoll a receive and a send, and here and there a wait; io_uring does all of a pass in one.
+    let most = if io == IoChoice::Epoll { 4 * messages } else { messages };
+    assert!(enters <= most, "{messages} messages took {enters} system calls");
 }

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ringway_gateway::IoChoice;
+
 use super::Settings;
 
 /// One line of the table of settings.
@@ -79,6 +81,10 @@ pub(crate) enum Threads {
     /// So many.
     Exactly(u16),
 }
+
+/// What carries the sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Io(pub(crate) IoChoice);
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,6 +250,28 @@ impl Value for Threads {
             Threads::Auto => quoted("auto"),
             Threads::Exactly(count) => count.to_string(),
         })
+    }
+}
+
+impl Value for Io {
+    const EXPECTED: &'static str = "\"auto\", \"io_uring\" or \"epoll\"";
+
+    fn read(raw: &Raw) -> Option<Self> {
+        let (Raw::Quoted(text) | Raw::Text(text)) = raw else { return None };
+        match text.as_str() {
+            "auto" => Some(Io(IoChoice::Auto)),
+            "io_uring" => Some(Io(IoChoice::IoUring)),
+            "epoll" => Some(Io(IoChoice::Epoll)),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(quoted(match self.0 {
+            IoChoice::Auto => "auto",
+            IoChoice::IoUring => "io_uring",
+            IoChoice::Epoll => "epoll",
+        }))
     }
 }
 

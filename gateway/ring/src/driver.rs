@@ -1,7 +1,7 @@
 //! What the ring's logic needs of a kernel, in calls that no caller can make unsound.
 //!
-//! Two drivers keep it: `kernel.rs` is io_uring, `fake.rs` a kernel for tests that delays, reorders, cuts
-//! short and refuses on a seed. A driver owns every byte that the kernel may touch: provided buffers until
+//! Three drivers keep it: `kernel.rs` is io_uring, `epoll/` does the same with system calls, `fake.rs` is a kernel
+//! for tests that delays, reorders, cuts short and refuses on a seed. A driver owns every byte that the kernel may touch: provided buffers until
 //! they are completed, chunks until their send is. It decides nothing; the rules of io_uring (what is
 //! armed, when a slot is free) are in `ring.rs`, and so are tested by the fake.
 
@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use crate::chunk::Chunk;
 use crate::user_data::UserData;
 
 /// One operation for the kernel. Slots name direct descriptors.
@@ -97,7 +98,7 @@ pub enum RingError {
     /// The direct-descriptor table does not fit the limit on open files.
     #[error(
         "a table of {slots} sockets needs a limit of {slots} open files and it is {limit}. \
-         Raise it (ulimit -n {slots}), lower limits.connections_max, or raise rings_per_core"
+         Raise it (ulimit -n {slots}), lower gateway.connections_max, or raise gateway.rings_per_core"
     )]
     TooFewDescriptors {
         /// Slots asked for.
@@ -116,8 +117,14 @@ pub enum RingError {
         source: std::io::Error,
     },
     /// Entering the ring failed in a way that waiting does not mend.
-    #[error("the ring does not work any more: io_uring_enter says {0}")]
+    #[error("the ring does not work any more: the wait for completions says {0}")]
     Enter(std::io::Error),
+    /// epoll itself cannot be had.
+    #[error("epoll cannot be set up: {source}. Raise the limit on open files (ulimit -n)")]
+    Epoll {
+        /// What the kernel said.
+        source: std::io::Error,
+    },
     /// The kernel lost completions for lack of memory: what they said is not known.
     #[error("the kernel dropped {0} completions for lack of memory: the ring's state is not known any more")]
     CompletionsLost(u32),
@@ -164,7 +171,7 @@ pub trait Driver {
     ///
     /// # Panics
     /// When it holds a chunk for that slot already.
-    fn put_chunk(&mut self, slot: u32, chunk: Vec<u8>);
+    fn put_chunk(&mut self, slot: u32, chunk: Chunk);
 
     /// Says that the kernel took so many bytes of the slot's chunk; returns how many are left.
     fn advance_chunk(&mut self, slot: u32, count: usize) -> usize;
@@ -173,7 +180,7 @@ pub trait Driver {
     ///
     /// # Panics
     /// When its send is not completed.
-    fn take_chunk(&mut self, slot: u32) -> Vec<u8>;
+    fn take_chunk(&mut self, slot: u32) -> Chunk;
 
     /// The first `length` bytes of a provided buffer that a completion named.
     ///

@@ -129,7 +129,7 @@ struct Sending {
 }
 
 struct Chunk {
-    bytes: Vec<u8>,
+    bytes: crate::Chunk,
     sent: usize,
     in_flight: bool,
 }
@@ -502,7 +502,7 @@ impl World {
             return;
         }
         let chunk = &self.chunks[&slot];
-        let rest = chunk.bytes[chunk.sent + progress..].to_vec();
+        let rest = chunk.bytes.as_slice()[chunk.sent + progress..].to_vec();
         let mut count = rest.len().min(self.peers[peer.0].window);
         if count == 0 {
             return;
@@ -653,7 +653,7 @@ impl Driver for FakeDriver {
         self.world().names.remove(&slot)
     }
 
-    fn put_chunk(&mut self, slot: u32, chunk: Vec<u8>) {
+    fn put_chunk(&mut self, slot: u32, chunk: crate::Chunk) {
         let chunk = Chunk { bytes: chunk, sent: 0, in_flight: false };
         let before = self.world().chunks.insert(slot, chunk);
         assert!(before.is_none(), "slot {slot} has a chunk already");
@@ -667,7 +667,7 @@ impl Driver for FakeDriver {
         chunk.bytes.len().checked_sub(chunk.sent).expect("no more is sent than there is")
     }
 
-    fn take_chunk(&mut self, slot: u32) -> Vec<u8> {
+    fn take_chunk(&mut self, slot: u32) -> crate::Chunk {
         let chunk = self.world().chunks.remove(&slot).expect("a chunk");
         assert!(!chunk.in_flight, "the kernel may still read the chunk of slot {slot}");
         chunk.bytes

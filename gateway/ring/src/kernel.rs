@@ -14,6 +14,8 @@ use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use crate::buffers::{Buffers, GROUP};
+use crate::chunk::Chunk;
+use crate::chunks::Chunks;
 use crate::driver::{Driver, Operation, RawCompletion, RingError, Wait};
 use crate::enter::RingHandle;
 use crate::probe;
@@ -84,23 +86,6 @@ pub struct KernelDriver {
 #[derive(Default)]
 #[repr(C, align(8))]
 struct RawName([u8; size_of::<libc::sockaddr_in6>()]);
-
-/// Chunks whose send may be in flight, by slot.
-#[derive(Default)]
-struct Chunks {
-    /// Position in `held`, plus one; 0 is none. Grows with the highest slot that sent.
-    of_slot: Vec<u32>,
-    held: Vec<Held>,
-    free: Vec<u32>,
-}
-
-#[derive(Default)]
-struct Held {
-    chunk: Vec<u8>,
-    sent: usize,
-    /// The kernel may read it.
-    in_flight: bool,
-}
 
 impl KernelDriver {
     /// Sets up a ring for the calling thread.
@@ -182,8 +167,8 @@ impl KernelDriver {
             }
             Operation::Receive { slot } => opcode::RecvMulti::new(Fixed(slot), GROUP).build(),
             Operation::Send { slot } => {
-                let (bytes, length) = self.chunks.start(slot);
-                opcode::Send::new(Fixed(slot), bytes, length)
+                let rest = self.chunks.start(slot);
+                opcode::Send::new(Fixed(slot), rest.as_ptr(), rest.len() as u32)
                     .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
                     .build()
             }
@@ -200,19 +185,22 @@ impl KernelDriver {
         }
     }
 
+    /// Puts a submission into the queue. False if it is full.
+    fn queue(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: what an entry points to outlives its operation. Receives and accepts point to no
+        // memory but the registered buffers; a send points into a chunk that `Chunks` holds until the
+        // send's completion; a peer's name and the event's count are boxes of this driver, the name's
+        // kept until its completion; `Drop` waits for the last completion, or leaks all of these.
+        unsafe { self.ring().submission().push(entry) }.is_ok()
+    }
+
     /// Moves waiting submissions into the queue as far as they fit.
     fn queue_waiting(&mut self) {
-        let Self { ring: Some(ring), waiting, .. } = self else { return };
-        let mut queue = ring.submission();
-        while let Some(entry) = waiting.front() {
-            // SAFETY: what an entry points to outlives its operation. Receives and accepts point to no
-            // memory but the registered buffers; a send points into a chunk that `Chunks` holds until the
-            // send's completion; a peer's name and the event's count are boxes of this driver, the name's
-            // kept until its completion; `Drop` waits for the last completion, or leaks all of these.
-            if unsafe { queue.push(entry) }.is_err() {
+        while let Some(entry) = self.waiting.pop_front() {
+            if !self.queue(&entry) {
+                self.waiting.push_front(entry);
                 break;
             }
-            waiting.pop_front();
         }
     }
 
@@ -278,6 +266,9 @@ impl Driver for KernelDriver {
     fn push(&mut self, user_data: UserData, operation: Operation) {
         let entry = self.entry(operation).user_data(user_data.bits());
         self.in_flight += 1;
+        if self.waiting.is_empty() && self.queue(&entry) {
+            return;
+        }
         self.waiting.push_back(entry);
         self.queue_waiting();
         if !self.waiting.is_empty() {
@@ -317,7 +308,7 @@ impl Driver for KernelDriver {
         self.names.remove(&slot).and_then(|name| name.address())
     }
 
-    fn put_chunk(&mut self, slot: u32, chunk: Vec<u8>) {
+    fn put_chunk(&mut self, slot: u32, chunk: Chunk) {
         self.chunks.put(slot, chunk);
     }
 
@@ -325,7 +316,7 @@ impl Driver for KernelDriver {
         self.chunks.advance(slot, count)
     }
 
-    fn take_chunk(&mut self, slot: u32) -> Vec<u8> {
+    fn take_chunk(&mut self, slot: u32) -> Chunk {
         self.chunks.take(slot)
     }
 
@@ -372,7 +363,7 @@ impl Drop for KernelDriver {
         }
         if !quiet {
             std::mem::forget(self.buffers.take());
-            std::mem::forget(std::mem::take(&mut self.chunks.held));
+            std::mem::forget(std::mem::take(&mut self.chunks));
             std::mem::forget(std::mem::take(&mut self.names));
             std::mem::forget(std::mem::take(&mut self.event_count));
         }
@@ -422,58 +413,6 @@ impl RawName {
             }
             _ => None,
         }
-    }
-}
-
-impl Chunks {
-    fn put(&mut self, slot: u32, chunk: Vec<u8>) {
-        let slot = slot as usize;
-        if self.of_slot.len() <= slot {
-            self.of_slot.resize(slot + 1, 0);
-        }
-        assert_eq!(self.of_slot[slot], 0, "slot {slot} has a chunk already");
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.held.push(Held::default());
-            self.held.len() as u32 - 1
-        });
-        self.held[index as usize] = Held { chunk, sent: 0, in_flight: false };
-        self.of_slot[slot] = index + 1;
-    }
-
-    fn held(&mut self, slot: u32) -> &mut Held {
-        let index = self.of_slot.get(slot as usize).copied().unwrap_or(0);
-        assert_ne!(index, 0, "slot {slot} has no chunk");
-        &mut self.held[index as usize - 1]
-    }
-
-    /// Where the rest of the chunk is. From now until [`stop`](Self::stop) it stays there: moving a
-    /// `Held` moves no heap memory, and nothing else touches one in flight.
-    fn start(&mut self, slot: u32) -> (*const u8, u32) {
-        let held = self.held(slot);
-        assert!(!held.in_flight, "slot {slot} sends already");
-        held.in_flight = true;
-        let rest = &held.chunk[held.sent..];
-        (rest.as_ptr(), rest.len() as u32)
-    }
-
-    fn stop(&mut self, slot: u32) {
-        self.held(slot).in_flight = false;
-    }
-
-    fn advance(&mut self, slot: u32, count: usize) -> usize {
-        let held = self.held(slot);
-        assert!(!held.in_flight, "a send in flight has no count yet");
-        held.sent += count;
-        held.chunk.len().checked_sub(held.sent).expect("the kernel sends what there is, no more")
-    }
-
-    fn take(&mut self, slot: u32) -> Vec<u8> {
-        let held = self.held(slot);
-        assert!(!held.in_flight, "the kernel may still read the chunk of slot {slot}");
-        let chunk = std::mem::take(&mut held.chunk);
-        let index = std::mem::take(&mut self.of_slot[slot as usize]) - 1;
-        self.free.push(index);
-        chunk
     }
 }
 

@@ -76,7 +76,7 @@ pub fn descriptors_max() -> u64 {
 }
 
 /// The kernel's version, as `uname -r` says it.
-pub(crate) fn release() -> String {
+pub fn release() -> String {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     release.trim().to_owned()
 }

@@ -16,6 +16,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
+use crate::chunk::Chunk;
 use crate::driver::{Driver, Operation, RawCompletion, RingError, Wait};
 use crate::user_data::{Kind, Token, UserData};
 
@@ -87,7 +88,7 @@ pub enum Completion {
         /// To.
         token: Token,
         /// What was given to [`Ring::send`].
-        chunk: Vec<u8>,
+        chunk: Chunk,
         /// Whether all of it was taken.
         result: io::Result<()>,
     },
@@ -284,7 +285,8 @@ impl<D: Driver> Ring<D> {
     /// # Panics
     /// When the last send of this socket is not over: one is in flight at a time, so that bytes keep
     /// their order.
-    pub fn send(&mut self, token: Token, chunk: Vec<u8>) {
+    pub fn send(&mut self, token: Token, chunk: impl Into<Chunk>) {
+        let chunk = chunk.into();
         assert!(!chunk.is_empty(), "a send has something to send");
         let slot = self.slot(token);
         assert!(!slot.is(SENDING), "one send a socket is in flight");
@@ -330,6 +332,12 @@ impl<D: Driver> Ring<D> {
     /// Completions that wait to be handled.
     pub fn completions_waiting(&self) -> usize {
         self.completions.len()
+    }
+
+    /// The slot that the completion after so many others is about, for who would have its memory at hand.
+    pub fn upcoming(&self, after: usize) -> Option<u32> {
+        let raw = self.completions.get(after)?;
+        matches!(raw.user_data.kind(), Kind::Receive | Kind::Send).then(|| raw.user_data.token().slot)
     }
 
     /// The next thing that happened.

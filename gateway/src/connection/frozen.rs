@@ -8,15 +8,18 @@
 //!   -- WebSocket:  held bytes, heard, message begun, closing; 0 echo or 1 chat and its session
 //!                  (`session/frozen.rs`); the frame reader (`ringway_protocol::websocket`) last
 //! ```
-//! Integers are little-endian. A connection with the HTTP server stays where its stream is; an open TLS
-//! connection needs its traffic secrets, which rustls keeps to itself.
+//! Integers are little-endian. A connection with the HTTP server stays where its stream is; one in its TLS
+//! handshake, or of TLS 1.2, where rustls is. The bytes of a TLS connection are as secret as its keys, so
+//! they are zeroed when they are dropped, and whoever copies them zeroes the copy.
 
 use std::net::SocketAddr;
 
 use bytes::BufMut;
 use ringway_protocol::byte_cursor::{ByteCursor, Truncated, put_bytes};
 use ringway_protocol::ids::ConnectionId;
+use ringway_protocol::tls;
 use ringway_protocol::websocket::{self, FrameReader};
+use zeroize::Zeroizing;
 
 use super::head::Head;
 use super::output::Output;
@@ -26,15 +29,21 @@ use crate::clock::Tick;
 use crate::context::Context;
 use crate::session::Session;
 use crate::session::frozen::{put_option, put_tick, take_flag, take_option, take_tick};
+use crate::tls::RecordLayer;
 
 const VERSION: u8 = 2;
 
 /// Why a connection cannot be frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FreezeError {
-    /// rustls does not give away the state of an open connection: the client has to connect anew.
-    #[error("an open TLS connection cannot be moved: ask its client to connect anew")]
+    /// rustls still has the connection, in its handshake or since it speaks TLS 1.2.
+    #[error(
+        "a TLS connection moves when it speaks TLS 1.3 and its handshake is done: ask its client to connect anew"
+    )]
     Tls,
+    /// Its core's relay knows it by its place.
+    #[error("a relay socket cannot be moved: close it")]
+    Relay,
     /// The HTTP server holds the other end of the stream.
     #[error("a connection with the HTTP server cannot be moved: let its request end")]
     Http,
@@ -49,6 +58,9 @@ pub enum ThawError {
     /// They end too early.
     #[error("a frozen connection is cut: {0}")]
     Truncated(#[from] Truncated),
+    /// The TLS record layer in it is none.
+    #[error(transparent)]
+    Tls(#[from] tls::ThawError),
     /// The frame reader in it is none.
     #[error(transparent)]
     Reader(#[from] websocket::ThawError),
@@ -64,19 +76,38 @@ pub enum ThawError {
 }
 
 impl Connection {
-    /// The whole state as bytes. The connection is unchanged: either drop it after
-    /// [`leave`](Self::leave), or go on with it.
+    /// The whole state as bytes, and gives back what the connection holds of this core's: its session goes
+    /// on elsewhere, so no worker is told. What is left is an empty shell to drop: two connections with one
+    /// TLS state would seal two records with one nonce.
     ///
     /// # Errors
-    /// [`FreezeError`] for a connection that has to stay.
-    pub fn freeze(&self, now: Tick) -> Result<Vec<u8>, FreezeError> {
-        if self.tls.is_some() {
+    /// [`FreezeError`] for a connection that has to stay; it is unchanged then.
+    pub fn freeze(&mut self, context: &mut Context, now: Tick) -> Result<Zeroizing<Vec<u8>>, FreezeError> {
+        let rest = self.freeze_above_tls(now)?;
+        if self.tls.as_ref().is_some_and(|tls| !tls.is_movable()) {
             return Err(FreezeError::Tls);
         }
-        let mut out = vec![VERSION];
+        let tls_bytes_max = self.tls.as_ref().map_or(0, |tls| tls.frozen_bytes_max());
+        let most = 2 + tls_bytes_max + rest.len();
+        // Room for all at once: a vector that grows leaves a copy behind.
+        let mut out = Zeroizing::new(Vec::with_capacity(most));
+        out.put_u8(VERSION);
+        put_option(&mut out, self.tls.take(), |out, tls| tls.freeze(out));
+        out.extend_from_slice(&rest);
+        assert!(out.len() <= most, "room was made for less than {} bytes", out.len());
+        self.leave(context);
+        Ok(out)
+    }
+
+    /// All but the version and TLS.
+    fn freeze_above_tls(&self, now: Tick) -> Result<Vec<u8>, FreezeError> {
+        let mut out = Vec::new();
         out.put_u64_le(self.id.0);
         out.put_u8(match &self.stage {
             Stage::Head(_) => 0,
+            Stage::WebSocket(websocket) if matches!(websocket.mode, Mode::Relay { .. }) => {
+                return Err(FreezeError::Relay);
+            }
             Stage::WebSocket(_) => 1,
             Stage::Ending => 2,
             Stage::Http(_) => return Err(FreezeError::Http),
@@ -112,6 +143,7 @@ impl Connection {
         if version != VERSION {
             return Err(ThawError::Version(version));
         }
+        let tls = take_option(&mut cursor, |cursor| Ok(Box::new(RecordLayer::thaw(cursor)?)))?;
         let id = ConnectionId(cursor.u64()?);
         let stage = cursor.u8()?;
         let disposition = match cursor.u8()? {
@@ -134,16 +166,14 @@ impl Connection {
         if !cursor.is_at_end() {
             return Err(ThawError::Damaged("bytes behind the end"));
         }
-        let mut connection = Connection { id, tls: None, output, stage, deadline, disposition };
+        let mut connection = Connection { id, tls, output, stage, deadline, disposition };
         if let Stage::WebSocket(websocket) = &mut connection.stage {
             websocket.arrive(context);
         }
         Ok(connection)
     }
 
-    /// Gives back what a connection that was frozen holds of this core's: its session goes on elsewhere,
-    /// so no worker is told.
-    pub fn leave(&mut self, context: &mut Context) {
+    fn leave(&mut self, context: &mut Context) {
         if let Stage::WebSocket(websocket) = &mut self.stage {
             websocket.leave(context);
         }
@@ -165,7 +195,7 @@ impl WebSocket {
         put_option(out, self.message_since(), |out, since| put_tick(out, since, now));
         out.put_u8(u8::from(self.closing));
         match &self.mode {
-            Mode::Echo => out.put_u8(0),
+            Mode::Echo | Mode::Relay { .. } => out.put_u8(0),
             Mode::Chat(session) => {
                 out.put_u8(1);
                 session.freeze(out, now);

@@ -12,6 +12,7 @@ use ringway_protocol::websocket::upgrade::{HeadScanner, RequestHead, UpgradeRefu
 
 use crate::clock::Tick;
 use crate::context::Context;
+use crate::relay::RelayName;
 
 /// A request's head on its way in.
 pub(super) struct Head {
@@ -43,6 +44,8 @@ pub(super) enum UpgradeKind {
     Chat(Encoding, Option<Box<Claims>>),
     /// `/echo`.
     Echo,
+    /// `/relay`, under this name, and whether in the room.
+    Relay(RelayName, bool),
 }
 
 impl Head {
@@ -69,6 +72,7 @@ impl Head {
         let request = match head.path {
             "/ws" => Request::Upgrade(upgrade_to_chat(&head, context, now)?),
             "/echo" if context.settings.echo => Request::Upgrade(upgrade_to_echo(&head, context)?),
+            "/relay" if context.relay.is_some() => Request::Upgrade(upgrade_to_relay(&head, context)?),
             _ => Request::Http,
         };
         Ok(Some((request, end)))
@@ -102,6 +106,23 @@ fn upgrade_to_echo(head: &RequestHead<'_>, context: &Context) -> Result<Upgrade,
     let request = UpgradeRequest::check(head)?;
     check_origin(&request, context)?;
     Ok(Upgrade { response: request.accept_response(None), kind: UpgradeKind::Echo })
+}
+
+fn upgrade_to_relay(head: &RequestHead<'_>, context: &Context) -> Result<Upgrade, UpgradeRefusal> {
+    let request = UpgradeRequest::check(head)?;
+    check_origin(&request, context)?;
+    let value = |name| {
+        let pairs = head.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        pairs.filter(|pair| pair.0 == name).map(|pair| pair.1).next()
+    };
+    let (Some(name), Some(room)) =
+        (value("id").and_then(RelayName::parse), value("room").unwrap_or("0").parse::<u8>().ok())
+    else {
+        return Err(UpgradeRefusal::BadRequest(
+            "a relay is opened by /relay?id=N&room=0, N of seven digits at most",
+        ));
+    };
+    Ok(Upgrade { response: request.accept_response(None), kind: UpgradeKind::Relay(name, room == 1) })
 }
 
 /// A browser says whose page asks, and cookies or a network position would make every page as good as

@@ -21,6 +21,9 @@ pub const ECHO_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// more may be under way.
 pub const ECHO_QUEUE_BYTES: usize = 256 * 1024;
 
+/// Longest message on `/relay`, in bytes.
+pub const RELAY_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
 /// Bytes of messages received in part, all connections of a core together, by default.
 pub const PARTIAL_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
 
@@ -31,15 +34,9 @@ pub const MESSAGE_MILLISECONDS: u64 = 60_000;
 /// Time in which a client must take something of an HTTP answer that waits for it, in milliseconds.
 pub const STALL_MILLISECONDS: u64 = 60_000;
 
-/// Silence that ends an echo, in milliseconds: a person who types into it rests longer than a client.
+/// Silence that ends an echo or a relay, in milliseconds: a person who types into it rests longer than a
+/// client, and a member of the relay's room may have nothing to say.
 pub const ECHO_SILENCE_MILLISECONDS: u64 = 600_000;
-
-/// Plaintext of one TLS record (RFC 8446 section 5.1).
-pub const RECORD_BYTES_MAX: usize = 16 * 1024;
-
-/// Received bytes that do not yet make a record or a handshake message, at most: 64 KiB is the longest
-/// handshake message that rustls takes, and one record may be begun behind it.
-pub const GATHERED_BYTES_MAX: usize = 64 * 1024 + RECORD_BYTES_MAX + 512;
 
 /// Malformed frames in a row that end a connection (protocol section 1).
 pub const BAD_FRAMES_MAX: u8 = 10;

@@ -20,14 +20,18 @@ mod websocket;
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use ringway_protocol::ids::{ConnectionId, RequestId};
 use ringway_protocol::trunk::{Outcome, Refusal};
 use ringway_protocol::websocket::CloseCode;
 use ringway_protocol::websocket::upgrade::UpgradeRefusal;
+use ringway_ring::{Chunk, prefetch};
 
 use crate::clock::Tick;
 use crate::context::Context;
-use crate::tls::{RecordError, RecordLayer, SEAL_OVERHEAD_BYTES};
+use crate::limits::SEND_CHUNK_BYTES;
+use crate::send_chunks::SendChunks;
+use crate::tls::{Opened, RecordError, RecordLayer, SEAL_OVERHEAD_BYTES};
 
 pub use crate::session::Delivery;
 pub use frozen::{FreezeError, ThawError};
@@ -36,7 +40,7 @@ pub(crate) use websocket::{End, Exchange, Step, WEBSOCKET_BYTES};
 
 use head::{Head, Request, Upgrade, UpgradeKind};
 use http_hand_over::HttpHandOver;
-use limits::{CLOSE_MILLISECONDS, HANDSHAKE_MILLISECONDS, HEAD_MILLISECONDS, RECORD_BYTES_MAX};
+use limits::{CLOSE_MILLISECONDS, HANDSHAKE_MILLISECONDS, HEAD_MILLISECONDS};
 use websocket::WebSocket;
 
 /// What the listener speaks.
@@ -89,7 +93,7 @@ pub enum Phase {
     Arriving,
     /// With the HTTP server.
     Http,
-    /// On `/echo`.
+    /// On `/echo` or `/relay`.
     Echo,
     /// On `/ws`, not yet welcome.
     Unwelcome,
@@ -106,7 +110,7 @@ pub struct Connection {
     tls: Option<Box<RecordLayer>>,
     output: Output,
     stage: Stage,
-    /// When the present stage is over, whatever happens; `Tick(u64::MAX)` for never.
+    /// When the present stage is over, whatever happens; [`Tick::NEVER`] for never.
     deadline: Tick,
     disposition: Disposition,
 }
@@ -124,8 +128,6 @@ enum Stage {
 
 // 500,000 of these lie in tables: what only some connections need is boxed.
 const _: () = assert!(size_of::<Connection>() <= 128, "a connection's inline part");
-
-const NEVER: Tick = Tick(u64::MAX);
 
 impl Connection {
     /// A connection that was just accepted.
@@ -161,6 +163,16 @@ impl Connection {
         connection
     }
 
+    /// Has the caches fetch what it keeps elsewhere, for who is about to come to it.
+    pub(crate) fn prefetch(&self) {
+        if let Some(tls) = &self.tls {
+            prefetch(&**tls);
+        }
+        if let Stage::WebSocket(websocket) = &self.stage {
+            prefetch(&**websocket);
+        }
+    }
+
     /// Its name, the same for as long as it lives.
     pub fn id(&self) -> ConnectionId {
         self.id
@@ -185,21 +197,21 @@ impl Connection {
             return;
         }
         let was_handshaking = tls.is_handshaking();
-        let mut plaintext = std::mem::take(&mut context.scratch);
-        plaintext.clear();
-        let opened = tls.open(received, &mut plaintext);
+        let Opened { mut apart, in_place, outcome } = tls.open(received);
         let (is_handshaking, peer_closed) = (tls.is_handshaking(), tls.peer_has_closed());
-        if was_handshaking && !is_handshaking && opened.is_ok() {
+        if was_handshaking && !is_handshaking && !matches!(outcome, Err(RecordError::Handshake(_))) {
             context.metrics.handshakes.increment();
             self.deadline = now + HEAD_MILLISECONDS;
         }
         // What came whole before a broken record counts.
-        if !plaintext.is_empty() {
-            self.handle_plaintext(context, now, &mut plaintext);
+        if !apart.is_empty() {
+            self.handle_plaintext(context, now, &mut apart);
         }
-        keep_scratch(context, plaintext);
-        match opened {
-            Err(error) => self.fail_tls(context, now, &error, is_handshaking),
+        if in_place.start < in_place.end {
+            self.handle_plaintext(context, now, &mut received[in_place]);
+        }
+        match outcome {
+            Err(error) => self.fail_tls(context, now, &error),
             Ok(()) if peer_closed => self.handle_peer_closed(context, now),
             Ok(()) => {}
         }
@@ -238,10 +250,10 @@ impl Connection {
         let stage = match &self.stage {
             Stage::WebSocket(websocket) if !websocket.closing => websocket.poll_timeout(&self.output),
             Stage::Http(http) => http.poll_timeout(),
-            _ => NEVER,
+            _ => Tick::NEVER,
         };
         let earliest = self.deadline.min(stage);
-        (earliest < NEVER).then_some(earliest)
+        (earliest < Tick::NEVER).then_some(earliest)
     }
 
     /// Time has come to `now`. Too early is harmless.
@@ -265,7 +277,7 @@ impl Connection {
         if self.tls.is_some() {
             self.transmit_sealed(context, now, chunk, end);
         } else {
-            self.take_plaintext(now, chunk, capacity);
+            take_plaintext(&mut self.output, &mut self.stage, &mut context.chunks, now, chunk, capacity);
         }
         if let Stage::Http(http) = &self.stage
             && http.is_finished()
@@ -274,6 +286,29 @@ impl Connection {
             self.end(now);
         }
         self.with_websocket(context, now, WebSocket::handle_drained);
+    }
+
+    /// What waits, for one send: all of it, if it fits in one chunk. What is one piece already is not copied.
+    pub(crate) fn poll_send(&mut self, context: &mut Context, now: Tick) -> Option<Chunk> {
+        let is_http = matches!(self.stage, Stage::Http(_));
+        if self.tls.is_none()
+            && !is_http
+            && self.output.len() <= SEND_CHUNK_BYTES
+            && let Some(chunk) = self.output.take_whole()
+        {
+            self.with_websocket(context, now, WebSocket::handle_drained);
+            return Some(chunk);
+        }
+        let has_more = is_http || self.tls.as_ref().is_some_and(|tls| tls.has_outgoing());
+        let waiting = if has_more { SEND_CHUNK_BYTES } else { self.output.len() + SEAL_OVERHEAD_BYTES };
+        let mut chunk = context.chunks.take(waiting.min(SEND_CHUNK_BYTES));
+        let capacity = chunk.capacity();
+        self.poll_transmit(context, now, &mut chunk, capacity);
+        if chunk.is_empty() {
+            context.chunks.put(chunk);
+            return None;
+        }
+        Some(Chunk::Owned(chunk))
     }
 
     /// Whether [`poll_transmit`](Self::poll_transmit) has something.
@@ -332,6 +367,16 @@ impl Connection {
         self.with_websocket(context, now, |websocket, exchange| websocket.deliver(exchange, delivery));
     }
 
+    /// Frames of the relay for this connection.
+    pub(crate) fn relay(&mut self, context: &mut Context, now: Tick, frames: &[u8]) {
+        self.with_websocket(context, now, |websocket, exchange| websocket.take_relayed(exchange, frames));
+    }
+
+    /// Frames of the relay for many.
+    pub(crate) fn relay_shared(&mut self, context: &mut Context, now: Tick, frames: &Bytes) {
+        self.with_websocket(context, now, |websocket, exchange| websocket.take_shared(exchange, frames));
+    }
+
     fn handle_plaintext(&mut self, context: &mut Context, now: Tick, received: &mut [u8]) {
         match &mut self.stage {
             Stage::Head(head) => match head.handle_received(context, now, received) {
@@ -358,18 +403,19 @@ impl Connection {
                     Some(pipe) => {
                         context.metrics.http_connections.increment();
                         self.stage = Stage::Http(Box::new(HttpHandOver::new(pipe, &received)));
-                        self.deadline = NEVER;
+                        self.deadline = Tick::NEVER;
                     }
                     None => self.refuse(context, now, &UpgradeRefusal::NotFound),
                 }
                 return;
             }
         };
-        self.output.append(|out| out.extend_from_slice(&response));
-        self.deadline = NEVER;
+        self.output.append_bytes(&mut context.chunks, &response);
+        self.deadline = Tick::NEVER;
         let websocket = match kind {
             UpgradeKind::Chat(encoding, claims) => WebSocket::chat(context, encoding, claims, now),
             UpgradeKind::Echo => WebSocket::echo(now),
+            UpgradeKind::Relay(name, in_room) => WebSocket::relay(context, self.id, name, in_room, now),
         };
         self.stage = Stage::WebSocket(Box::new(websocket));
         // Only now, with the 101 in the queue, is what lies behind the head a client's frames.
@@ -413,7 +459,7 @@ impl Connection {
                 _ => {}
             }
         }
-        let is_over = websocket.finish(&mut self.output, end);
+        let is_over = websocket.finish(&mut self.output, &mut context.chunks, end);
         // The session ends here, not when the peer has taken leave: it gets nothing more.
         websocket.release(self.id, context);
         self.deadline = self.deadline.min(now + CLOSE_MILLISECONDS);
@@ -424,19 +470,19 @@ impl Connection {
         }
     }
 
-    fn refuse(&mut self, context: &Context, now: Tick, refusal: &UpgradeRefusal) {
+    fn refuse(&mut self, context: &mut Context, now: Tick, refusal: &UpgradeRefusal) {
         tracing::debug!(connection = ?self.id, %refusal, "a request is refused");
         if self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
             return self.abort();
         }
         context.metrics.requests_refused.increment();
-        self.output.append(|out| out.extend_from_slice(&refusal.response()));
+        self.output.append_bytes(&mut context.chunks, &refusal.response());
         self.end(now);
     }
 
-    fn fail_tls(&mut self, context: &mut Context, now: Tick, error: &RecordError, handshaking: bool) {
+    fn fail_tls(&mut self, context: &mut Context, now: Tick, error: &RecordError) {
         tracing::debug!(connection = ?self.id, %error, "TLS failed");
-        if handshaking {
+        if matches!(error, RecordError::Handshake(_)) {
             context.metrics.handshakes_failed.increment();
         }
         // Nothing can be sealed any more; the alert is what is left to send.
@@ -469,43 +515,34 @@ impl Connection {
 
     fn abort(&mut self) {
         self.disposition = Disposition::Abort;
-        self.deadline = NEVER;
+        self.deadline = Tick::NEVER;
     }
 
     fn has_plaintext(&self) -> bool {
         !self.output.is_empty() || matches!(&self.stage, Stage::Http(http) if http.has_output())
     }
 
-    /// Moves plaintext to the end of `chunk`.
-    fn take_plaintext(&mut self, now: Tick, chunk: &mut Vec<u8>, capacity: usize) {
-        let count = self.output.take(chunk, capacity);
-        if let Stage::Http(http) = &mut self.stage {
-            http.take_output(now, chunk, capacity - count);
-        }
-    }
-
     /// Handshake messages first, then plaintext in one record for each 16 KiB, up to `end` of the chunk.
     fn transmit_sealed(&mut self, context: &mut Context, now: Tick, chunk: &mut Vec<u8>, end: usize) {
-        let tls = self.tls.as_mut().expect("the caller looked");
-        tls.take_outgoing(chunk, end - chunk.len());
-        if tls.has_outgoing() || tls.is_handshaking() {
-            return;
-        }
-        let mut plaintext = std::mem::take(&mut context.scratch);
-        plaintext.clear();
-        let room = end - chunk.len();
-        let records = room.div_ceil(RECORD_BYTES_MAX + SEAL_OVERHEAD_BYTES);
-        self.take_plaintext(now, &mut plaintext, room.saturating_sub(records * SEAL_OVERHEAD_BYTES));
-        if !plaintext.is_empty() {
-            let sealed = self.tls.as_mut().map(|tls| tls.seal(&plaintext, chunk));
-            if let Some(Err(error)) = sealed {
-                self.fail_tls(context, now, &error, false);
+        let Self { tls: Some(tls), output, stage, .. } = self else { return };
+        let mut sealed = tls.take_outgoing(chunk, end - chunk.len());
+        if sealed.is_ok() {
+            if tls.has_outgoing() || tls.is_handshaking() {
+                return;
+            }
+            if !output.is_empty() || matches!(stage, Stage::Http(http) if http.has_output()) {
+                sealed = tls.seal_from(chunk, end - chunk.len(), |chunk, room| {
+                    take_plaintext(output, stage, &mut context.chunks, now, chunk, room);
+                });
             }
         }
-        keep_scratch(context, plaintext);
+        if let Err(error) = sealed {
+            self.fail_tls(context, now, &error);
+        }
         self.say_tls_goodbye_if_drained();
         if let Some(tls) = &mut self.tls {
-            tls.take_outgoing(chunk, end - chunk.len());
+            // It fails only where sealing has failed above.
+            let _ = tls.take_outgoing(chunk, end - chunk.len());
         }
     }
 
@@ -521,9 +558,17 @@ impl Connection {
     }
 }
 
-/// Gives the scratch space back, unless something huge made it huge.
-fn keep_scratch(context: &mut Context, scratch: Vec<u8>) {
-    if scratch.capacity() <= 4 * RECORD_BYTES_MAX {
-        context.scratch = scratch;
+/// Moves plaintext to the end of `chunk`.
+fn take_plaintext(
+    output: &mut Output,
+    stage: &mut Stage,
+    chunks: &mut SendChunks,
+    now: Tick,
+    chunk: &mut Vec<u8>,
+    capacity: usize,
+) {
+    let count = output.take(chunks, chunk, capacity);
+    if let Stage::Http(http) = stage {
+        http.take_output(now, chunk, capacity - count);
     }
 }

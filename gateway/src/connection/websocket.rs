@@ -1,4 +1,4 @@
-//! The WebSocket part of a connection's life: frames to a session or to an echo, silence, and the close
+//! The WebSocket part of a connection's life: frames to a session, an echo or a relay, silence, and the close
 //! handshake of RFC 6455 section 7.
 //!
 //! Reading may pause, when a session's window or an echo's queue is full: what still arrives is held, in
@@ -6,21 +6,26 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use ringway_protocol::client::Encoding;
 use ringway_protocol::ids::ConnectionId;
 use ringway_protocol::limits::SILENCE_MILLISECONDS;
 use ringway_protocol::token::Claims;
 use ringway_protocol::websocket::{
-    CloseCode, Event, FrameReader, Opcode, Role, append_close, append_close_answer, append_frame,
+    CONTROL_PAYLOAD_BYTES_MAX, CloseCode, Event, FrameReader, HEADER_BYTES_MAX, Opcode, Role, append_close,
+    append_close_answer,
 };
 
 use super::limits::{
     ECHO_MESSAGE_BYTES_MAX, ECHO_QUEUE_BYTES, ECHO_SILENCE_MILLISECONDS, MESSAGE_MILLISECONDS,
+    RELAY_MESSAGE_BYTES_MAX,
 };
 use super::output::Output;
 use super::{Phase, TrunkEvent};
 use crate::clock::Tick;
 use crate::context::Context;
+use crate::relay::RelayName;
+use crate::send_chunks::SendChunks;
 use crate::session::{Delivery, Session};
 
 /// What a step of a connection works with: who it is, when it is, what the core shares, and the queue.
@@ -30,6 +35,9 @@ pub(crate) struct Exchange<'a> {
     pub(crate) context: &'a mut Context,
     pub(crate) output: &'a mut Output,
 }
+
+/// Bytes of the longest Close frame.
+const CLOSE_BYTES_MAX: usize = HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX;
 
 /// Why a WebSocket ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +90,13 @@ struct Unfinished {
 pub(super) enum Mode {
     /// Every message comes back.
     Echo,
+    /// Messages go to other connections (`crate::relay`).
+    Relay {
+        /// By which others reach it.
+        name: RelayName,
+        /// It gets what is said to the room.
+        in_room: bool,
+    },
     /// The chat protocol. Not boxed: nearly all are sessions, and each would pay for one more block.
     Chat(Session),
 }
@@ -101,6 +116,20 @@ impl WebSocket {
     /// An echo socket whose 101 is queued.
     pub(super) fn echo(now: Tick) -> Self {
         Self::new(ECHO_MESSAGE_BYTES_MAX, Mode::Echo, now)
+    }
+
+    /// A relay socket whose 101 is queued.
+    pub(super) fn relay(
+        context: &mut Context,
+        id: ConnectionId,
+        name: RelayName,
+        in_room: bool,
+        now: Tick,
+    ) -> Self {
+        if let Some(relay) = &mut context.relay {
+            relay.enter(name, id, in_room);
+        }
+        Self::new(RELAY_MESSAGE_BYTES_MAX, Mode::Relay { name, in_room }, now)
     }
 
     fn new(message_bytes_max: usize, mode: Mode, now: Tick) -> Self {
@@ -156,7 +185,7 @@ impl WebSocket {
     pub(super) fn phase(&self) -> Phase {
         match &self.mode {
             _ if self.closing => Phase::Ending,
-            Mode::Echo => Phase::Echo,
+            Mode::Echo | Mode::Relay { .. } => Phase::Echo,
             Mode::Chat(session) if session.is_welcome() => Phase::Session,
             Mode::Chat(_) => Phase::Unwelcome,
         }
@@ -167,7 +196,7 @@ impl WebSocket {
         match &mut self.mode {
             _ if self.closing => Ok(()),
             Mode::Chat(session) => session.begin_drain(exchange, after_ms, within_ms),
-            Mode::Echo => Err(End::close(CloseCode::GOING_AWAY, "the server drains")),
+            Mode::Echo | Mode::Relay { .. } => Err(End::close(CloseCode::GOING_AWAY, "the server drains")),
         }
     }
 
@@ -177,6 +206,32 @@ impl WebSocket {
             Mode::Chat(session) if !self.closing => session.deliver(exchange, delivery),
             _ => Ok(()),
         }
+    }
+
+    /// Frames of the relay for this connection.
+    pub(super) fn take_relayed(&mut self, exchange: &mut Exchange<'_>, frames: &[u8]) -> Step {
+        if self.takes_relayed(exchange, frames.len())? {
+            exchange.output.append_bytes(&mut exchange.context.chunks, frames);
+        }
+        Ok(())
+    }
+
+    /// Frames of the relay for many.
+    pub(super) fn take_shared(&mut self, exchange: &mut Exchange<'_>, frames: &Bytes) -> Step {
+        if self.takes_relayed(exchange, frames.len())? {
+            exchange.output.push(frames.clone());
+        }
+        Ok(())
+    }
+
+    fn takes_relayed(&self, exchange: &Exchange<'_>, bytes: usize) -> Result<bool, End> {
+        if self.closing || !matches!(self.mode, Mode::Relay { .. }) {
+            return Ok(false);
+        }
+        if exchange.output.len() + bytes > exchange.context.settings.queue_bytes_max {
+            return Err(End::close(CloseCode::SLOW_READER, "what waits for you passed max_queue_bytes"));
+        }
+        Ok(true)
     }
 
     /// Takes bytes that arrived.
@@ -223,6 +278,7 @@ impl WebSocket {
         match &mut self.mode {
             Mode::Chat(session) => session.handle_drained(exchange)?,
             Mode::Echo => self.heard = exchange.now,
+            Mode::Relay { .. } => {}
         }
         self.go_on(exchange)
     }
@@ -234,7 +290,7 @@ impl WebSocket {
         let message = self.message_since().map_or(never, |since| since + MESSAGE_MILLISECONDS);
         let session = match &self.mode {
             Mode::Chat(session) => session.poll_timeout(),
-            Mode::Echo => never,
+            Mode::Echo | Mode::Relay { .. } => never,
         };
         silence.min(message).min(session)
     }
@@ -264,6 +320,7 @@ impl WebSocket {
         !self.closing
             && match &self.mode {
                 Mode::Echo => output.len() >= ECHO_QUEUE_BYTES,
+                Mode::Relay { .. } => false,
                 Mode::Chat(session) => session.is_paused(),
             }
     }
@@ -280,16 +337,16 @@ impl WebSocket {
     }
 
     /// Queues the last frame of this side. True if the peer's Close has come too: nothing is awaited.
-    pub(super) fn finish(&mut self, output: &mut Output, end: &End) -> bool {
+    pub(super) fn finish(&mut self, output: &mut Output, chunks: &mut SendChunks, end: &End) -> bool {
         let answered = match end {
             End::Close(code, reason) => {
-                output.append(|out| append_close(out, *code, reason));
+                output.append(chunks, CLOSE_BYTES_MAX, |out| append_close(out, *code, reason));
                 false
             }
             End::PeerClosed(code) => {
                 // Section 5.5.1: an endpoint that has sent its Close does not send another.
                 if !self.closing {
-                    output.append(|out| append_close_answer(out, *code));
+                    output.append(chunks, CLOSE_BYTES_MAX, |out| append_close_answer(out, *code));
                 }
                 true
             }
@@ -301,46 +358,57 @@ impl WebSocket {
     /// Gives back what is shared and ends the session.
     pub(super) fn release(&mut self, id: ConnectionId, context: &mut Context) {
         self.give_back_share(context);
-        if let Mode::Chat(session) = &mut self.mode {
-            session.release(id, context);
+        match &mut self.mode {
+            Mode::Echo => {}
+            Mode::Relay { name, in_room } => {
+                if let Some(relay) = &mut context.relay {
+                    relay.leave(*name, id, *in_room);
+                }
+            }
+            Mode::Chat(session) => session.release(id, context),
         }
     }
 
     fn silence_milliseconds(&self) -> u64 {
         match self.mode {
             Mode::Chat(_) => SILENCE_MILLISECONDS,
-            Mode::Echo => ECHO_SILENCE_MILLISECONDS,
+            Mode::Echo | Mode::Relay { .. } => ECHO_SILENCE_MILLISECONDS,
         }
     }
 
     /// Reads frames until there are no more, or reading pauses.
     fn read(&mut self, exchange: &mut Exchange<'_>, received: &mut [u8]) -> Step {
         let mut rest = received;
-        let mut ended_one = false;
-        loop {
+        let mut frames = 0;
+        let ended = loop {
             let event = match self.reader.next(&mut rest) {
                 Ok(Some(event)) => event,
-                Ok(None) => break,
-                Err(error) => return Err(End::Close(error.close_code(), error.to_string().into())),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(End::Close(error.close_code(), error.to_string().into())),
             };
-            exchange.context.metrics.frames_in.increment();
-            ended_one = true;
+            frames += 1;
             if self.closing {
                 match event {
-                    Event::Close { code, .. } => return Err(End::PeerClosed(code)),
+                    Event::Close { code, .. } => break Err(End::PeerClosed(code)),
                     _ => continue,
                 }
             }
-            handle_event(&mut self.mode, exchange, event)?;
+            if let Err(end) = handle_event(&mut self.mode, exchange, event) {
+                break Err(end);
+            }
             let paused = match &self.mode {
                 Mode::Echo => exchange.output.len() >= ECHO_QUEUE_BYTES,
+                Mode::Relay { .. } => false,
                 Mode::Chat(session) => session.is_paused(),
             };
             if paused {
                 self.hold(rest);
-                break;
+                break Ok(());
             }
-        }
+        };
+        exchange.context.metrics.frames_in.add_alone(frames);
+        ended?;
+        let ended_one = frames > 0;
         let is_mid_message = self.reader.is_mid_message();
         if ended_one || is_mid_message {
             self.heard = exchange.now;
@@ -421,13 +489,23 @@ fn handle_event(mode: &mut Mode, exchange: &mut Exchange<'_>, event: Event<'_>) 
         (Mode::Chat(session), Event::Pong(_)) => session.handle_pong(exchange)?,
         (Mode::Echo, Event::Text(text)) => echo(exchange, Opcode::Text, text.as_bytes()),
         (Mode::Echo, Event::Binary(bytes)) => echo(exchange, Opcode::Binary, bytes),
-        (Mode::Echo, Event::Ping(payload)) => echo(exchange, Opcode::Pong, payload),
-        (Mode::Echo, Event::Pong(_)) => {}
+        (Mode::Relay { .. }, Event::Text(text)) => relay(exchange, Opcode::Text, text.as_bytes())?,
+        (Mode::Relay { .. }, Event::Binary(bytes)) => relay(exchange, Opcode::Binary, bytes)?,
+        (Mode::Echo | Mode::Relay { .. }, Event::Ping(payload)) => echo(exchange, Opcode::Pong, payload),
+        (Mode::Echo | Mode::Relay { .. }, Event::Pong(_)) => {}
     }
     Ok(())
 }
 
 fn echo(exchange: &mut Exchange<'_>, opcode: Opcode, payload: &[u8]) {
-    exchange.output.append(|out| append_frame(out, opcode, payload));
+    exchange.output.append_frame(&mut exchange.context.chunks, opcode, payload);
     exchange.context.metrics.frames_out.increment();
+}
+
+fn relay(exchange: &mut Exchange<'_>, opcode: Opcode, message: &[u8]) -> Step {
+    let Some(relay) = &mut exchange.context.relay else { return Ok(()) };
+    if relay.post(opcode, message) {
+        return Ok(());
+    }
+    Err(End::close(CloseCode::BAD_REQUEST, "a message begins with U and seven digits, or with R"))
 }

@@ -29,7 +29,7 @@ use ringway_protocol::ids::{ConnectionId, ConversationId, Position, RequestId};
 use ringway_protocol::token::Claims;
 use ringway_protocol::trunk::{Operation, ToRouter};
 use ringway_protocol::user::UserId;
-use ringway_protocol::websocket::{CloseCode, Opcode, append_frame};
+use ringway_protocol::websocket::{CloseCode, Opcode};
 
 use crate::clock::Tick;
 use crate::connection::limits::{BAD_FRAMES_MAX, OTHERS_BURST, OTHERS_PER_SECOND};
@@ -390,7 +390,7 @@ impl Session {
         payload.clear();
         client::encode(self.encoding, frame, &mut payload);
         let opcode = self.encoding.opcode();
-        let added = exchange.output.append(|out| append_frame(out, opcode, &payload));
+        let added = exchange.output.append_frame(&mut exchange.context.chunks, opcode, &payload);
         exchange.context.metrics.frames_out.increment();
         exchange.context.payload = payload;
         added
@@ -517,6 +517,6 @@ impl Session {
 }
 
 fn queue_pong(exchange: &mut Exchange<'_>, payload: &[u8]) {
-    exchange.output.append(|out| append_frame(out, Opcode::Pong, payload));
+    exchange.output.append_frame(&mut exchange.context.chunks, Opcode::Pong, payload);
     exchange.context.metrics.frames_out.increment();
 }

@@ -1,21 +1,26 @@
 //! TLS on the server's side: the configuration of new handshakes here, one connection's records in
-//! `record_layer.rs`.
+//! `record_layer.rs`; what it stands on for TLS 1.3 is `ringway_protocol::tls`, for 1.2 `tls12.rs`.
 //!
 //! TLS 1.3; 1.2 only where the operator has a client that needs it. No 0-RTT: a replayed send would be
 //! taken twice by who has no idempotency key. Tickets are stateless and their keys rotate by themselves
 //! (six hours each, kept for twelve). Reading files is left to who starts the server.
 
 mod record_layer;
+mod tls12;
 
 use std::sync::Arc;
 
+use ringway_protocol::tls::with_server_secrets;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-pub(crate) use record_layer::{RecordError, RecordLayer, SEAL_OVERHEAD_BYTES};
+pub(crate) use record_layer::{Opened, RecordError, RecordLayer, SEAL_OVERHEAD_BYTES};
+
+/// What the TLS state of an open TLS 1.3 connection takes, in bytes: one allocation.
+pub const STATE_BYTES: usize = size_of::<RecordLayer>();
 
 /// What an operator may choose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +93,12 @@ pub fn server_config(
     // One is enough for one reconnect, and the client gets a new one then.
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
-    Ok(Arc::new(config))
+    Ok(with_server_secrets(config))
+}
+
+/// The same configuration, made so that its handshakes end in a compact record layer.
+pub(crate) fn prepared(config: Arc<ServerConfig>) -> Arc<ServerConfig> {
+    with_server_secrets(Arc::unwrap_or_clone(config))
 }
 
 #[cfg(test)]

@@ -1,253 +1,258 @@
 //! One connection's TLS: records in, plaintext out; plaintext in, records out.
 //!
-//! It stands on rustls's unbuffered interface, so that no buffer stays with an idle connection: what
-//! arrived of an incomplete record is kept here and let go with it, handshake messages wait in `outgoing`
-//! until they are sent. Everything above knows only [`RecordLayer`]'s methods. After the handshake rustls
-//! still keeps about 3.5 KB of its own; a compact layer of two traffic secrets and two counters takes its
-//! place behind these same methods, and only then can an open TLS connection be frozen.
+//! ```text
+//!   Handshaking: rustls, boxed ─┬─▶ Open: `ringway_protocol::tls`, 248 bytes of plain data (TLS 1.3)
+//!                               └─▶ Tls12: rustls, boxed (tls12.rs)
+//! ```
+//! Everything above knows only [`RecordLayer`]'s methods. An idle TLS 1.3 connection keeps no object of
+//! rustls and no buffer; it alone can be frozen.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::BufMut;
+use ringway_protocol::byte_cursor::{ByteCursor, put_bytes};
+use ringway_protocol::tls::{
+    self, Established, GATHERED_BYTES_MAX, HandshakeError, SealError, ServerHandshake,
+};
 use rustls::ServerConfig;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 
-use crate::connection::limits::{GATHERED_BYTES_MAX, RECORD_BYTES_MAX};
+use super::tls12::Tls12;
 
-/// What a record adds to its plaintext at most: 5 bytes of header, then in TLS 1.3 the content type and
-/// 16 of tag, in 1.2 an explicit nonce of 8 and 16 of tag.
+/// What a record adds to its plaintext at most, in either version: in TLS 1.2 5 bytes of header, an
+/// explicit nonce of 8 and a tag of 16, in TLS 1.3 less.
 pub(crate) const SEAL_OVERHEAD_BYTES: usize = 32;
 
-/// Types of TLS records (RFC 8446 section 5.1).
-const CHANGE_CIPHER_SPEC: u8 = 20;
-const HANDSHAKE: u8 = 22;
+const _: () = assert!(SEAL_OVERHEAD_BYTES >= tls::limits::SEAL_OVERHEAD_BYTES);
 
 /// Why a TLS connection cannot go on. An alert, where one is due, waits in the output.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
-    /// The peer broke the protocol, or has nothing in common with us.
+    /// No connection comes of it.
+    #[error("the handshake failed: {0}")]
+    Handshake(#[from] HandshakeError),
+    /// The peer broke the rules of TLS 1.3, or found fault with us.
+    #[error(transparent)]
+    Record(#[from] tls::RecordError),
+    /// Nothing more can be sent.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The same of TLS 1.2.
     #[error("{0}")]
-    Tls(rustls::Error),
+    Tls12(rustls::Error),
     /// A record or handshake message longer than rustls takes.
     #[error("more than {GATHERED_BYTES_MAX} bytes arrived without a whole record")]
     TooLong,
-    /// The keys of this connection have sealed as much as they may.
+    /// A TLS 1.2 key has sealed as much as it may.
     #[error("the connection's keys are used up")]
     KeysUsedUp,
+    /// It has failed, or is not open yet.
+    #[error("nothing can be sealed")]
+    Over,
 }
 
 /// One connection's TLS state.
 pub(crate) struct RecordLayer {
-    connection: UnbufferedServerConnection,
-    /// What arrived and is no whole record yet.
-    gathered: Vec<u8>,
-    /// Handshake messages and alerts, in the order of their sequence numbers: sent before anything that
-    /// is sealed later.
-    outgoing: Vec<u8>,
-    peer_closed: bool,
-    close_sent: bool,
+    state: State,
+    /// What the handshake or TLS 1.2 has said and is not sent: before anything that is sealed later.
+    outgoing: Option<Box<Outgoing>>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "the large one is what half a million of these are")]
+enum State {
+    Handshaking(Box<ServerHandshake>),
+    Open(tls::RecordLayer),
+    Tls12(Box<Tls12>),
+    /// The end of the handshake failed.
+    Over,
+}
+
+// One allocation of the 256-byte class an idle connection.
+const _: () = assert!(size_of::<RecordLayer>() <= 256, "a connection's TLS state");
+
+/// Bytes that are ready to be sent.
+struct Outgoing {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+/// What [`RecordLayer::open`] made of received bytes: plaintext in two pieces, first `apart`, then
+/// `in_place`. Both count even if `outcome` is an error: they came whole before it.
+#[must_use]
+pub(crate) struct Opened {
+    /// What a record said that had begun in an earlier reception.
+    pub(crate) apart: Vec<u8>,
+    /// Where in the received bytes the rest lies, in one piece.
+    pub(crate) in_place: Range<usize>,
+    /// Whether the connection goes on.
+    pub(crate) outcome: Result<(), RecordError>,
+}
+
+impl Opened {
+    fn nothing(outcome: Result<(), RecordError>) -> Self {
+        Self { apart: Vec::new(), in_place: 0..0, outcome }
+    }
 }
 
 impl RecordLayer {
-    /// The server's end of a new connection.
-    pub(crate) fn accept(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        Ok(Self {
-            connection: UnbufferedServerConnection::new(config)?,
-            gathered: Vec::new(),
-            outgoing: Vec::new(),
-            peer_closed: false,
-            close_sent: false,
-        })
+    /// The server's end of a new connection. `config` comes from `tls::with_server_secrets`.
+    pub(crate) fn accept(config: Arc<ServerConfig>) -> Result<Self, HandshakeError> {
+        let handshake = ServerHandshake::accept(config)?;
+        Ok(Self { state: State::Handshaking(Box::new(handshake)), outgoing: None })
     }
 
     /// Whether the handshake goes on.
     pub(crate) fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
+        matches!(self.state, State::Handshaking(_))
     }
 
     /// Whether the peer said that it sends nothing more.
     pub(crate) fn peer_has_closed(&self) -> bool {
-        self.peer_closed
+        match &self.state {
+            State::Open(layer) => layer.peer_has_closed(),
+            State::Tls12(rustls) => rustls.peer_has_closed(),
+            State::Handshaking(_) | State::Over => false,
+        }
     }
 
-    /// Takes what arrived and appends what it says to `plaintext`.
-    pub(crate) fn open(&mut self, received: &mut [u8], plaintext: &mut Vec<u8>) -> Result<(), RecordError> {
-        if self.gathered.is_empty() {
-            let consumed = self.advance(received, plaintext)?;
-            self.gathered.extend_from_slice(&received[consumed..]);
-        } else {
-            let mut gathered = std::mem::take(&mut self.gathered);
-            gathered.extend_from_slice(received);
-            let consumed = self.advance(&mut gathered, plaintext)?;
-            if consumed < gathered.len() {
-                gathered.drain(..consumed);
-                self.gathered = gathered;
-            }
-        }
-        if self.gathered.len() > GATHERED_BYTES_MAX {
-            return Err(RecordError::TooLong);
-        }
-        Ok(())
-    }
-
-    /// Appends `plaintext` to `out` in as few records as it fits in. Before the handshake's end, or after
-    /// [`close`](Self::close), nothing may be sealed.
-    pub(crate) fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        // The kept bytes go along: rustls remembers how far it has looked into them.
-        let mut gathered = std::mem::take(&mut self.gathered);
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut gathered);
-        let sealed = match state {
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                let records = plaintext.len().div_ceil(RECORD_BYTES_MAX);
-                let room = plaintext.len() + records * SEAL_OVERHEAD_BYTES;
-                append_sized(out, room, |space| match traffic.encrypt(plaintext, space) {
-                    Ok(len) => Ok(len),
-                    Err(EncryptError::InsufficientSize(size)) => Err(Some(size.required_size)),
-                    Err(EncryptError::EncryptExhausted) => Err(None),
-                })
-            }
-            Ok(_) => Err(()),
-            Err(error) => return Err(RecordError::Tls(error)),
+    /// Opens what arrived, in place where it can.
+    pub(crate) fn open(&mut self, received: &mut [u8]) -> Opened {
+        let used = match self.shake_hands(received) {
+            Ok(Some(used)) => used,
+            Ok(None) => return Opened::nothing(Ok(())),
+            Err(error) => return Opened::nothing(Err(error.into())),
         };
-        self.gathered = gathered;
-        sealed.map_err(|()| RecordError::KeysUsedUp)
+        let received = &mut received[used..];
+        match &mut self.state {
+            State::Open(layer) => {
+                let tls::Opened { gathered, in_place, outcome } = layer.open(received);
+                let in_place = in_place.start + used..in_place.end + used;
+                Opened { apart: gathered, in_place, outcome: outcome.map_err(RecordError::Record) }
+            }
+            State::Tls12(rustls) => {
+                let mut opened = Opened::nothing(Ok(()));
+                opened.outcome = rustls.open(received, &mut opened.apart);
+                let said = rustls.take_outgoing();
+                self.queue(said);
+                opened
+            }
+            State::Handshaking(_) | State::Over => Opened::nothing(Err(RecordError::Over)),
+        }
+    }
+
+    /// Appends records to `out`, at most `capacity` bytes of them, with the plaintext that `fill` has: it is
+    /// given `out` and how many bytes it may append at most. Before the handshake's end, or after
+    /// [`close`](Self::close), nothing may be sealed.
+    pub(crate) fn seal_from(
+        &mut self,
+        out: &mut Vec<u8>,
+        capacity: usize,
+        fill: impl FnMut(&mut Vec<u8>, usize),
+    ) -> Result<(), RecordError> {
+        match &mut self.state {
+            State::Open(layer) => Ok(layer.seal_from(out, capacity, fill)?),
+            State::Tls12(rustls) => rustls.seal_from(out, capacity, fill),
+            State::Handshaking(_) | State::Over => Err(RecordError::Over),
+        }
     }
 
     /// Queues the alert that we send nothing more. Called any number of times, it says so once.
     pub(crate) fn close(&mut self) {
-        if self.close_sent {
-            return;
+        match &mut self.state {
+            State::Open(layer) => layer.close(),
+            State::Tls12(rustls) => {
+                rustls.close();
+                let said = rustls.take_outgoing();
+                self.queue(said);
+            }
+            State::Handshaking(_) | State::Over => {}
         }
-        self.close_sent = true;
-        let mut gathered = std::mem::take(&mut self.gathered);
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut gathered);
-        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
-            // A peer that is gone, or keys that are used up, make no difference: the socket closes.
-            let _ = append_sized(&mut self.outgoing, SEAL_OVERHEAD_BYTES, |space| {
-                traffic.queue_close_notify(space).map_err(|error| match error {
-                    EncryptError::InsufficientSize(size) => Some(size.required_size),
-                    EncryptError::EncryptExhausted => None,
-                })
-            });
-        }
-        self.gathered = gathered;
     }
 
-    /// Whether handshake messages or alerts wait.
+    /// Whether handshake messages, a key update or alerts wait.
     pub(crate) fn has_outgoing(&self) -> bool {
-        !self.outgoing.is_empty()
+        self.outgoing.is_some() || matches!(&self.state, State::Open(layer) if layer.has_outgoing())
     }
 
-    /// Moves waiting handshake messages and alerts to `chunk`, at most `capacity` bytes.
-    pub(crate) fn take_outgoing(&mut self, chunk: &mut Vec<u8>, capacity: usize) {
-        let count = capacity.min(self.outgoing.len());
-        chunk.extend_from_slice(&self.outgoing[..count]);
-        if count == self.outgoing.len() {
-            self.outgoing = Vec::new();
-        } else {
-            self.outgoing.drain(..count);
-        }
-    }
-
-    /// Works through `incoming` as far as whole records go; answers how many bytes that were.
-    fn advance(&mut self, incoming: &mut [u8], plaintext: &mut Vec<u8>) -> Result<usize, RecordError> {
-        let mut consumed = 0;
-        loop {
-            let UnbufferedStatus { mut discard, state } =
-                self.connection.process_tls_records(&mut incoming[consumed..]);
-            let waits = match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record.map_err(RecordError::Tls)?;
-                        discard += record.discard;
-                        plaintext.extend_from_slice(record.payload);
-                    }
-                    false
-                }
-                Ok(ConnectionState::EncodeTlsData(message)) => {
-                    append_message(&mut self.outgoing, message);
-                    false
-                }
-                Ok(ConnectionState::TransmitTlsData(transmit)) => {
-                    transmit.done();
-                    false
-                }
-                Ok(ConnectionState::PeerClosed) => {
-                    self.peer_closed = true;
-                    false
-                }
-                // Early data is never accepted; should it come, it is dropped unread.
-                Ok(ConnectionState::ReadEarlyData(mut early)) => {
-                    while let Some(Ok(record)) = early.next_record() {
-                        discard += record.discard;
-                    }
-                    false
-                }
-                Ok(_) => true,
-                Err(error) => {
-                    consumed += discard;
-                    self.collect_alert(&mut incoming[consumed..]);
-                    return Err(RecordError::Tls(error));
-                }
-            };
-            // Only now: the state borrowed the bytes that go.
-            consumed += discard;
-            if waits {
-                return Ok(consumed);
-            }
-        }
-    }
-
-    /// After an error, rustls still has the alert to give that tells the peer, behind what it had said before
-    /// (a ServerHello, where the extensions after it cannot be agreed on). `left` is what it had not consumed:
-    /// it remembers how far it has looked into it. Behind the alert it is not asked again: it would read what
-    /// failed once more, and panic at a second alert.
-    fn collect_alert(&mut self, left: &mut [u8]) {
-        self.close_sent = true;
-        loop {
-            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(left);
-            let Ok(ConnectionState::EncodeTlsData(message)) = state else { return };
-            let start = self.outgoing.len();
-            append_message(&mut self.outgoing, message);
-            // What may wait before it are a ServerHello and its ChangeCipherSpec, which are sent in the clear.
-            if !matches!(self.outgoing.get(start), Some(&(HANDSHAKE | CHANGE_CIPHER_SPEC))) {
-                return;
-            }
-        }
-    }
-}
-
-/// Appends a handshake message or an alert that rustls has ready.
-fn append_message(out: &mut Vec<u8>, mut message: EncodeTlsData<'_, ServerConnectionData>) {
-    // It fails by our mistake only: the second try has the size that the first asked for.
-    let _ = append_sized(out, 1024, |space| {
-        message.encode(space).map_err(|error| match error {
-            EncodeError::InsufficientSize(size) => Some(size.required_size),
-            EncodeError::AlreadyEncoded => None,
-        })
-    });
-}
-
-/// Lets `write` fill space at the end of `out`: once with `room` bytes, and again with as many as it asks
-/// for. `write` answers the bytes written, or what it needs, or that it cannot.
-fn append_sized(
-    out: &mut Vec<u8>,
-    room: usize,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
-) -> Result<(), ()> {
-    let start = out.len();
-    let mut room = room;
-    for _ in 0..2 {
-        out.resize(start + room, 0);
-        match write(&mut out[start..]) {
-            Ok(written) => {
-                out.truncate(start + written);
+    /// Moves what waits to `chunk`, at most `capacity` bytes.
+    pub(crate) fn take_outgoing(&mut self, chunk: &mut Vec<u8>, capacity: usize) -> Result<(), RecordError> {
+        let end = chunk.len() + capacity;
+        if let Some(outgoing) = &mut self.outgoing {
+            let left = &outgoing.bytes[outgoing.taken..];
+            let count = capacity.min(left.len());
+            chunk.extend_from_slice(&left[..count]);
+            outgoing.taken += count;
+            if outgoing.taken < outgoing.bytes.len() {
                 return Ok(());
             }
-            Err(Some(needed)) => room = needed,
-            Err(None) => break,
+            self.outgoing = None;
+        }
+        if let State::Open(layer) = &mut self.state {
+            layer.take_outgoing(chunk, end - chunk.len())?;
+        }
+        Ok(())
+    }
+
+    /// Whether [`freeze`](Self::freeze) can be called: TLS 1.3, behind its handshake.
+    pub(crate) fn is_movable(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// Bytes that [`freeze`](Self::freeze) appends at most.
+    pub(crate) fn frozen_bytes_max(&self) -> usize {
+        let outgoing = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes.len());
+        let State::Open(layer) = &self.state else { return 0 };
+        layer.frozen_bytes_max() + size_of::<u32>() + outgoing
+    }
+
+    /// Appends the state to `out`. It consumes the layer: who thaws the bytes is its one owner.
+    ///
+    /// # Panics
+    /// If it is not [movable](Self::is_movable).
+    pub(crate) fn freeze(self, out: &mut Vec<u8>) {
+        let State::Open(layer) = self.state else { panic!("only an open TLS 1.3 connection moves") };
+        layer.freeze(out);
+        match &self.outgoing {
+            Some(outgoing) => put_bytes(out, &outgoing.bytes[outgoing.taken..]),
+            None => out.put_u32_le(0),
         }
     }
-    out.truncate(start);
-    Err(())
+
+    /// Makes a layer of what [`freeze`](Self::freeze) gave.
+    pub(crate) fn thaw(cursor: &mut ByteCursor<'_>) -> Result<Self, tls::ThawError> {
+        let layer = tls::RecordLayer::thaw(cursor)?;
+        let mut thawed = Self { state: State::Open(layer), outgoing: None };
+        thawed.queue(cursor.bytes()?.to_vec());
+        Ok(thawed)
+    }
+
+    /// Shows a handshake what arrived. Answers how much it took, once it is done; `None` while it goes on.
+    fn shake_hands(&mut self, received: &[u8]) -> Result<Option<usize>, HandshakeError> {
+        let State::Handshaking(handshake) = &mut self.state else { return Ok(Some(0)) };
+        let taken = handshake.handle_received(received);
+        let (is_done, said) = (handshake.is_done(), handshake.take_outgoing());
+        self.queue(said);
+        let used = taken?;
+        if !is_done {
+            return Ok(None);
+        }
+        let State::Handshaking(handshake) = std::mem::replace(&mut self.state, State::Over) else {
+            unreachable!("it was handshaking above")
+        };
+        self.state = match handshake.finish()? {
+            Established::Compact(layer) => State::Open(layer),
+            Established::Tls12(connection) => State::Tls12(Box::new(Tls12::new(connection))),
+        };
+        Ok(Some(used))
+    }
+
+    fn queue(&mut self, said: Vec<u8>) {
+        if said.is_empty() {
+            return;
+        }
+        match &mut self.outgoing {
+            Some(outgoing) => outgoing.bytes.extend_from_slice(&said),
+            none => *none = Some(Box::new(Outgoing { bytes: said, taken: 0 })),
+        }
+    }
 }

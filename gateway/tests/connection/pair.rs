@@ -118,6 +118,7 @@ impl Setup {
             workers: Arc::clone(&script) as Arc<dyn Workers>,
             metrics: Arc::new(CoreMetrics::default()),
             http: HttpDoor::new(self.http, Arc::new(|| ())),
+            relay: None,
             epoch_ms: EPOCH_MS,
             seed: self.seed,
         });
@@ -309,6 +310,11 @@ impl Gateway {
 }
 
 impl Socket {
+    /// Leaves this core, as bytes.
+    pub fn freeze(&mut self, gateway: &mut Gateway) -> Vec<u8> {
+        self.connection.freeze(&mut gateway.context, gateway.now).unwrap().to_vec()
+    }
+
     /// Bytes from the client.
     pub fn send_bytes(&mut self, gateway: &mut Gateway, bytes: &[u8]) {
         self.connection.handle_received(&mut gateway.context, gateway.now, &mut bytes.to_vec());

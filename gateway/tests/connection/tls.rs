@@ -5,7 +5,7 @@ use std::io::{Cursor, Read, Write};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use ringway_gateway::connection::{Disposition, FreezeError, Phase, Transport};
+use ringway_gateway::connection::{Connection, Disposition, FreezeError, Phase, Transport};
 use ringway_gateway::context::ConnectionSettings;
 use ringway_gateway::tls::{TlsOptions, server_config};
 use ringway_protocol::client::{ClientFrame, Encoding, Hello};
@@ -21,17 +21,24 @@ struct Pair {
     socket: Socket,
     client: ClientConnection,
     config: Arc<ClientConfig>,
+    roots: RootCertStore,
     /// How many bytes go over at once, in turn; all there are when it is empty.
     cuts: Vec<usize>,
     turn: usize,
     plaintext: Vec<u8>,
     /// The server's side ended with a close_notify.
     said_goodbye: bool,
+    /// The connection is frozen and thawed wherever it can be, this many times by now.
+    moves: Option<usize>,
 }
 
-fn client_config(certificate_pem: &str, hybrid: bool) -> Arc<ClientConfig> {
+fn roots(certificate_pem: &str) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(certificate_pem.as_bytes()).unwrap()).unwrap();
+    roots
+}
+
+fn client_config(roots: RootCertStore, hybrid: bool) -> Arc<ClientConfig> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     if hybrid {
         provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768];
@@ -54,10 +61,50 @@ impl Pair {
         let settings = ConnectionSettings { echo: true, ..ConnectionSettings::default() };
         let mut gateway = Setup { settings, tls: Some(tls), ..Setup::default() }.start();
         let socket = gateway.accept(Transport::Tls);
-        let config = client_config(&certificate, options.hybrid);
+        let roots = roots(&certificate);
+        let config = client_config(roots.clone(), options.hybrid);
         let name = ServerName::try_from("localhost").unwrap();
         let client = ClientConnection::new(Arc::clone(&config), name).unwrap();
-        Self { gateway, socket, client, config, cuts, turn: 0, plaintext: Vec::new(), said_goodbye: false }
+        Self {
+            gateway,
+            socket,
+            client,
+            config,
+            roots,
+            cuts,
+            turn: 0,
+            plaintext: Vec::new(),
+            said_goodbye: false,
+            moves: None,
+        }
+    }
+
+    /// A client that speaks nothing newer than TLS 1.2.
+    fn of_tls_1_2(cuts: Vec<usize>) -> Self {
+        let mut pair = Self::new(TlsOptions { allow_1_2: true, ..TlsOptions::default() }, cuts);
+        let provider = Arc::clone(pair.config.crypto_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_root_certificates(pair.roots.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        pair.config = Arc::new(config);
+        pair.reconnect();
+        pair
+    }
+
+    fn move_it(&mut self) {
+        let Some(moves) = &mut self.moves else { return };
+        let gateway = &mut self.gateway;
+        match self.socket.connection.freeze(&mut gateway.context, gateway.now) {
+            Ok(frozen) => {
+                *moves += 1;
+                self.socket.connection =
+                    Connection::thaw(&mut gateway.context, gateway.now, &frozen).unwrap();
+            }
+            Err(error) => assert_eq!(error, FreezeError::Tls),
+        }
     }
 
     /// The same client comes back.
@@ -87,6 +134,7 @@ impl Pair {
             while !rest.is_empty() {
                 let cut = self.next_cut(rest.len());
                 self.socket.send_bytes(&mut self.gateway, &rest[..cut]);
+                self.move_it();
                 rest = &rest[cut..];
             }
             if !self.socket.connection.has_output() {
@@ -102,6 +150,7 @@ impl Pair {
                 let gateway = &mut self.gateway;
                 self.socket.connection.poll_transmit(&mut gateway.context, gateway.now, &mut down, capacity);
                 assert!(down.len() - before <= capacity);
+                self.move_it();
             }
             let mut rest = &down[..];
             while !rest.is_empty() {
@@ -164,7 +213,6 @@ fn a_session_over_tls_is_the_session_over_plain() {
         assert_eq!(pair.read().len(), 2, "welcome and a message");
         assert_eq!(pair.socket.connection.phase(), Phase::Session);
         assert_eq!(pair.gateway.context.metrics().handshakes.get(), 1);
-        assert_eq!(pair.socket.connection.freeze(pair.gateway.now), Err(FreezeError::Tls));
     }
 }
 
@@ -324,6 +372,98 @@ fn a_key_update_goes_unnoticed() {
         pair.client.refresh_traffic_keys().unwrap();
         pair.say(&binary(b"after"));
         assert_eq!(pair.read(), [Seen::Binary(b"after".to_vec())]);
+    }
+}
+
+#[test]
+fn a_connection_moves_at_any_byte_behind_its_handshake() {
+    for cuts in [vec![1], vec![1, 64, 3], vec![5, 100, 30_000]] {
+        let mut pair = Pair::new(TlsOptions::default(), cuts);
+        pair.moves = Some(0);
+        pair.upgrade("/ws");
+        let hello = Hello { token: Some(pair.gateway.token("alice", 3600)), ..Hello::default() };
+        pair.say(&client_frame(Encoding::Json, &ClientFrame::Hello(hello)));
+        pair.gateway.answer_probes(&mut pair.socket);
+        pair.client.refresh_traffic_keys().unwrap();
+        pair.gateway.fan_out(&entry(7, 1, "bob", "hi"), &mut [&mut pair.socket]);
+        assert_eq!(pair.read().len(), 2, "welcome and a message");
+        assert_eq!(pair.socket.connection.phase(), Phase::Session);
+        assert_eq!(pair.gateway.context.metrics().sessions_open.get(), 1);
+        assert!(pair.moves.unwrap() > 10, "{:?}", pair.moves);
+    }
+}
+
+#[test]
+fn what_a_move_left_behind_says_nothing_more() {
+    let mut pair = Pair::new(TlsOptions::default(), Vec::new());
+    pair.upgrade("/echo");
+    pair.client.writer().write_all(&binary(b"answered elsewhere")).unwrap();
+    let mut up = Vec::new();
+    pair.client.write_tls(&mut up).unwrap();
+    pair.socket.send_bytes(&mut pair.gateway, &up);
+    assert!(pair.socket.connection.has_output());
+    let frozen = pair.socket.freeze(&mut pair.gateway);
+    assert!(!pair.socket.connection.has_output());
+    assert_eq!(pair.socket.connection.phase(), Phase::Ending);
+    let gateway = &mut pair.gateway;
+    pair.socket.connection = Connection::thaw(&mut gateway.context, gateway.now, &frozen).unwrap();
+    assert_eq!(pair.read(), [Seen::Binary(b"answered elsewhere".to_vec())]);
+}
+
+#[test]
+fn handshakes_and_tls_1_2_do_not_move() {
+    let mut pair = Pair::of_tls_1_2(Vec::new());
+    let gateway = &mut pair.gateway;
+    let refused = pair.socket.connection.freeze(&mut gateway.context, gateway.now);
+    assert_eq!(refused, Err(FreezeError::Tls));
+    assert!(FreezeError::Tls.to_string().contains("connect anew"));
+    pair.upgrade("/echo");
+    let gateway = &mut pair.gateway;
+    let refused = pair.socket.connection.freeze(&mut gateway.context, gateway.now);
+    assert_eq!(refused, Err(FreezeError::Tls));
+    pair.say(&binary(b"it goes on"));
+    assert_eq!(pair.read(), [Seen::Binary(b"it goes on".to_vec())]);
+}
+
+#[test]
+fn tls_1_2_is_spoken_as_well() {
+    for cuts in [Vec::new(), vec![1], vec![3, 20_000, 64, 1_000]] {
+        let mut pair = Pair::of_tls_1_2(cuts);
+        pair.upgrade("/echo");
+        assert_eq!(pair.client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
+        let payload: Vec<u8> = (0..50_000).map(|index| (index % 251) as u8).collect();
+        pair.say(&binary(&payload));
+        assert_eq!(pair.read(), [Seen::Binary(payload)]);
+        pair.say(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]);
+        assert_eq!(pair.socket.connection.disposition(), Disposition::CloseAfterFlush);
+        assert!(pair.said_goodbye);
+
+        pair.reconnect();
+        pair.upgrade("/echo");
+        pair.client.send_close_notify();
+        pair.carry();
+        assert_eq!(pair.socket.connection.disposition(), Disposition::CloseAfterFlush);
+
+        pair.reconnect();
+        pair.upgrade("/echo");
+        pair.socket.send_bytes(&mut pair.gateway, &[0x17, 3, 3, 0, 26].repeat(7));
+        assert_eq!(pair.socket.connection.disposition(), Disposition::ShutdownAfterFlush);
+        pair.socket.drain(&mut pair.gateway);
+        assert_eq!(pair.socket.received.first(), Some(&0x15), "an alert");
+    }
+}
+
+#[test]
+fn a_request_in_the_same_reception_as_the_end_of_the_handshake_is_heard() {
+    for options in [TlsOptions::default(), TlsOptions { hybrid: true, allow_1_2: true }] {
+        let mut pair = Pair::new(options, Vec::new());
+        pair.client.writer().write_all(&upgrade_request("/echo", "")).unwrap();
+        pair.client.writer().write_all(&binary(b"early")).unwrap();
+        pair.carry();
+        let end = pair.plaintext.windows(4).position(|end| end == b"\r\n\r\n").expect("an answer") + 4;
+        pair.plaintext.drain(..end);
+        pair.socket.raw = true;
+        assert_eq!(pair.read(), [Seen::Binary(b"early".to_vec())]);
     }
 }
 

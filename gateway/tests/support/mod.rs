@@ -103,6 +103,7 @@ pub(crate) fn context(
         workers,
         metrics: Arc::new(CoreMetrics::default()),
         http: HttpDoor::new(http, Arc::new(|| {})),
+        relay: None,
         epoch_ms: 1_800_000_000_000,
         seed,
     })

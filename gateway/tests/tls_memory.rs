@@ -1,0 +1,145 @@
+//! What TLS adds to an idle connection, counted twice: by the Rust allocator, and by malloc, which also
+//! serves the C heap of aws-lc. Alone in its process, so that nothing else grows meanwhile.
+#![allow(dead_code, unreachable_pub, reason = "the helpers of another test binary")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+#[path = "connection/pair.rs"]
+mod pair;
+
+use pair::{Gateway, Setup, Socket, client_frame, upgrade_request};
+use ringway_gateway::connection::{Connection, Transport};
+use ringway_gateway::tls::{TlsOptions, server_config};
+use ringway_protocol::client::{ClientFrame, Encoding, Hello};
+use ringway_protocol::user::DeviceId;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+thread_local! {
+    /// Bytes that this thread has allocated and not freed.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator with the same arguments; the counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = LIVE.try_with(|live| live.set(live.get() + layout.size() as isize));
+        // SAFETY: the caller's promise on `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let _ = LIVE.try_with(|live| live.set(live.get() - layout.size() as isize));
+        // SAFETY: `pointer` came from `System` with this layout, as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes in use of malloc's heap, Rust's and C's.
+fn malloc_bytes() -> isize {
+    // SAFETY: it takes nothing and answers a plain struct.
+    unsafe { libc::mallinfo2() }.uordblks as isize
+}
+
+/// The record layer's one allocation, with malloc's own header.
+const TLS_BYTES_MAX: isize = 256 + 16;
+
+const COUNT: usize = 100;
+
+#[test]
+fn tls_adds_one_small_allocation_to_an_idle_session_and_nothing_on_the_heap_of_c() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let certificate = made.cert.pem();
+    let key = made.signing_key.serialize_pem();
+    let tls = server_config(certificate.as_bytes(), key.as_bytes(), TlsOptions::default()).unwrap();
+    let mut gateway = Setup { tls: Some(tls), ..Setup::default() }.start();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = Arc::new(client);
+
+    let plain = grown_by(&mut gateway, |gateway, index| {
+        let mut socket = gateway.login(&name(index), "0123456789abcdef0123456789abcdef");
+        socket.received = Vec::new();
+        socket
+    });
+    let tls = grown_by(&mut gateway, |gateway, index| open_over_tls(gateway, &client, index));
+    println!("inline {}; plain {plain:?}, TLS {tls:?} (Rust, malloc)", size_of::<Connection>());
+    assert!((tls.0 - plain.0) <= 256, "{} bytes of Rust", tls.0 - plain.0);
+    assert!((tls.1 - plain.1) <= TLS_BYTES_MAX, "{} bytes of malloc", tls.1 - plain.1);
+}
+
+fn name(index: usize) -> String {
+    format!("user-of-usual-length-{index:04}")
+}
+
+/// What one of these sockets keeps, in the Rust allocator's bytes and in malloc's.
+fn grown_by(gateway: &mut Gateway, open: impl Fn(&mut Gateway, usize) -> Socket) -> (isize, isize) {
+    // First uses of everything.
+    let first: Vec<Socket> = (0..COUNT).map(|index| open(gateway, index)).collect();
+    gateway.script.take();
+    let mut sockets = Vec::with_capacity(COUNT);
+    let before = (LIVE.get(), malloc_bytes());
+    sockets.extend((0..COUNT).map(|index| open(gateway, COUNT + index)));
+    drop(gateway.script.take());
+    let after = (LIVE.get(), malloc_bytes());
+    for mut socket in first.into_iter().chain(sockets) {
+        socket.connection.release(&mut gateway.context);
+    }
+    gateway.script.take();
+    ((after.0 - before.0) / COUNT as isize, (after.1 - before.1) / COUNT as isize)
+}
+
+/// The same session as the plain one's, by a client that is gone when it stands.
+fn open_over_tls(gateway: &mut Gateway, config: &Arc<ClientConfig>, index: usize) -> Socket {
+    let name_of_server = ServerName::try_from("localhost").unwrap();
+    let mut client = ClientConnection::new(Arc::clone(config), name_of_server).unwrap();
+    let mut socket = gateway.accept(Transport::Tls);
+    let hello = Hello {
+        token: Some(gateway.token(&name(index), 3600)),
+        device: Some(DeviceId::new("0123456789abcdef0123456789abcdef").unwrap()),
+        ..Hello::default()
+    };
+    client.writer().write_all(&upgrade_request("/ws", "")).unwrap();
+    let hello = client_frame(Encoding::Json, &ClientFrame::Hello(hello));
+    client.writer().write_all(&hello).unwrap();
+    let mut said = Vec::new();
+    for _ in 0..10 {
+        let mut up = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut up).unwrap();
+        }
+        if !up.is_empty() {
+            socket.send_bytes(gateway, &up);
+        }
+        gateway.answer_probes(&mut socket);
+        let mut down = Vec::new();
+        while socket.connection.has_output() {
+            socket.connection.poll_transmit(&mut gateway.context, gateway.now, &mut down, 20 * 1024);
+        }
+        let mut down = &down[..];
+        while !down.is_empty() {
+            client.read_tls(&mut down).unwrap();
+            let state = client.process_new_packets().unwrap();
+            let start = said.len();
+            said.resize(start + state.plaintext_bytes_to_read(), 0);
+            client.reader().read_exact(&mut said[start..]).unwrap();
+        }
+    }
+    assert!(said.windows(7).any(|word| word == b"welcome"), "{}", String::from_utf8_lossy(&said));
+    socket
+}
