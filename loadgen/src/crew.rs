@@ -95,7 +95,7 @@ impl Crew {
             let owner = &logins[members[0]];
             let others: Vec<&str> = members[1..].iter().map(|member| &*logins[*member].user).collect();
             let key = format!("load-{run:x}-{number}");
-            until_definite(|| api.create(&owner.token, members.len() > 2, &others, &key))
+            until_definite(|| api.create(&owner.token(), members.len() > 2, &others, &key))
         })?;
         let mut recorder = recorder.clone();
         let mut conversations = Vec::new();
@@ -151,10 +151,10 @@ impl Crew {
             });
             let limit = dice.u32(1..=PAGE_ENTRIES_MAX);
             let page = if dice.bool() {
-                api.newest(&login.token, conversation.id, limit)
+                api.newest(&login.token(), conversation.id, limit)
             } else {
                 let after = dice.u64(0..=conversation.newest.load(Ordering::Relaxed));
-                api.after(&login.token, conversation.id, Seq(after), limit)
+                api.after(&login.token(), conversation.id, Seq(after), limit)
             };
             match page {
                 Ok(page) => {
@@ -220,9 +220,9 @@ impl Crew {
             let (owner, name) = (&self.logins[group.owner], &self.logins[user].user);
             let changed = until_definite(|| {
                 let changed = if leaves {
-                    api.remove_member(&owner.token, group.id, name)
+                    api.remove_member(&owner.token(), group.id, name)
                 } else {
-                    api.add_member(&owner.token, group.id, name)
+                    api.add_member(&owner.token(), group.id, name)
                 };
                 if let Err(error) = &changed {
                     count_error(error, counts);
@@ -259,17 +259,17 @@ impl Crew {
             let (mut last, mut rows) = (Seq(0), 0);
             let read = orders.next_number();
             loop {
-                let page =
-                    match until_definite(|| api.after(&owner.token, conversation.id, last, PAGE_ENTRIES_MAX))
-                    {
-                        // A conversation that is gone has nothing: the checker is to see that, and what was acked.
-                        Err(ApiError::Refused { status: 404, .. }) => {
-                            let gone = Event::FinalReturned { read, conversation: conversation.id, rows };
-                            lock(&recorder).record(&gone);
-                            break;
-                        }
-                        page => page?,
-                    };
+                let page = match until_definite(|| {
+                    api.after(&owner.token(), conversation.id, last, PAGE_ENTRIES_MAX)
+                }) {
+                    // A conversation that is gone has nothing: the checker is to see that, and what was acked.
+                    Err(ApiError::Refused { status: 404, .. }) => {
+                        let gone = Event::FinalReturned { read, conversation: conversation.id, rows };
+                        lock(&recorder).record(&gone);
+                        break;
+                    }
+                    page => page?,
+                };
                 let mut recorder = lock(&recorder);
                 for item in &page.items {
                     let (entry, _) = seen::entry(item, conversation.id);
@@ -286,6 +286,12 @@ impl Crew {
             Ok((conversation.id, (last.0, members)))
         })?;
         Ok(read.into_iter().collect())
+    }
+
+    /// How many members of each conversation get a message of another.
+    pub fn recipients(&self) -> Vec<(ConversationId, u32)> {
+        let others = |conversation: &Conversation| lock(&conversation.members).len() as u32 - 1;
+        self.conversations.iter().map(|conversation| (conversation.id, others(conversation))).collect()
     }
 
     /// How many conversations there are.

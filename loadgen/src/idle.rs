@@ -110,7 +110,7 @@ pub fn idle(settings: &IdleSettings, mut progress: impl FnMut(&str)) -> Result<I
         churn: 0.0,
         connect_rate: settings.connect_rate / threads as f64,
         cold: 0,
-        habits: Habits { payload_bytes: 0, repeat: 0.0, run: 0 },
+        habits: Habits::default(),
         seed: 1,
         read_bytes: READ_BYTES,
     });

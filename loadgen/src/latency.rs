@@ -1,89 +1,65 @@
 //! Latencies of a run: HdrHistograms, written as an HdrHistogram log, one line a second and kind.
 //!
-//! Both count from the time that the schedule intended. The log is the standard one (V2, compressed,
-//! base64), so that the usual viewers read it; values are microseconds.
+//! Each is kept twice, from the time that the schedule intended and from the actual send. The log has the
+//! former; it is the standard one (V2, compressed, base64), so that the usual viewers read it; values are
+//! microseconds.
 
-use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-
-/// Three digits: a value is known to one part in a thousand.
-const SIGNIFICANT_DIGITS: u8 = 3;
-
-/// Values above a minute are counted as a minute: whatever takes longer is a fault, not a latency.
-const MICROSECONDS_MAX: u64 = 60_000_000;
+use crate::report::hdr_log::{TaggedInterval, write_tagged};
+use crate::report::latency_histogram::LatencyHistogram;
+use crate::report::results::Latency;
 
 /// The two latencies of messages.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Latencies {
-    /// From the intended send to the ack.
-    pub ack: Histogram<u64>,
-    /// From the intended send to the delivery, once for each device that gets it live.
-    pub delivery: Histogram<u64>,
-}
-
-impl Default for Latencies {
-    fn default() -> Self {
-        let histogram = || {
-            Histogram::new_with_bounds(1, MICROSECONDS_MAX, SIGNIFICANT_DIGITS)
-                .expect("the bounds of a histogram are right")
-        };
-        Self { ack: histogram(), delivery: histogram() }
-    }
+    /// From the send to the ack.
+    pub ack: Latency,
+    /// From the send to the delivery, once for each device that gets it live.
+    pub delivery: Latency,
 }
 
 impl Latencies {
-    /// Adds an ack that came `nanoseconds` after the intended time.
-    pub fn add_ack(&mut self, nanoseconds: u64) {
-        self.ack.saturating_record((nanoseconds / 1_000).clamp(1, MICROSECONDS_MAX));
-    }
-
-    /// Adds a delivery that came `nanoseconds` after the intended time.
-    pub fn add_delivery(&mut self, nanoseconds: u64) {
-        self.delivery.saturating_record((nanoseconds / 1_000).clamp(1, MICROSECONDS_MAX));
-    }
-
     /// Adds all of another's.
     pub fn merge(&mut self, other: &Latencies) {
-        self.ack.add(&other.ack).expect("the bounds are the same");
-        self.delivery.add(&other.delivery).expect("the bounds are the same");
+        self.ack.merge(&other.ack);
+        self.delivery.merge(&other.delivery);
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
-        self.ack.reset();
-        self.delivery.reset();
+        for latency in [&mut self.ack, &mut self.delivery] {
+            latency.response.clear();
+            latency.service.clear();
+        }
     }
 }
 
 /// The percentiles that are told.
-pub fn percentiles(histogram: &Histogram<u64>) -> serde_json::Value {
+pub fn percentiles(histogram: &LatencyHistogram) -> serde_json::Value {
     serde_json::json!({
-        "count": histogram.len(),
-        "p50_us": histogram.value_at_quantile(0.5),
-        "p90_us": histogram.value_at_quantile(0.9),
-        "p99_us": histogram.value_at_quantile(0.99),
-        "p999_us": histogram.value_at_quantile(0.999),
+        "count": histogram.count(),
+        "p50_us": histogram.quantile(0.5),
+        "p90_us": histogram.quantile(0.9),
+        "p99_us": histogram.quantile(0.99),
+        "p999_us": histogram.quantile(0.999),
         "max_us": histogram.max(),
     })
 }
 
 /// The percentiles in a line for people.
-pub fn describe(histogram: &Histogram<u64>) -> String {
+pub fn describe(histogram: &LatencyHistogram) -> String {
     let milliseconds = |value: u64| value as f64 / 1000.0;
     format!(
         "p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3} ms  ({} values)",
-        milliseconds(histogram.value_at_quantile(0.5)),
-        milliseconds(histogram.value_at_quantile(0.9)),
-        milliseconds(histogram.value_at_quantile(0.99)),
-        milliseconds(histogram.value_at_quantile(0.999)),
+        milliseconds(histogram.quantile(0.5)),
+        milliseconds(histogram.quantile(0.9)),
+        milliseconds(histogram.quantile(0.99)),
+        milliseconds(histogram.quantile(0.999)),
         milliseconds(histogram.max()),
-        histogram.len()
+        histogram.count()
     )
 }
 
@@ -103,37 +79,35 @@ pub struct Interval {
 /// # Errors
 /// The file can't be written.
 pub fn write_log(path: &Path, start: SystemTime, intervals: &[Interval]) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    let mut serializer = V2DeflateSerializer::new();
-    let mut builder = IntervalLogWriterBuilder::new();
-    builder
-        .add_comment("latency in microseconds from the intended send time, by loadgen")
-        .with_start_time(start)
-        .with_base_time(start);
-    let mut log = builder.begin_log_with(&mut file, &mut serializer)?;
-    for interval in intervals {
-        let kinds = [("ack", &interval.latencies.ack), ("delivery", &interval.latencies.delivery)];
-        for (tag, histogram) in kinds {
-            log.write_histogram(histogram, interval.begin, interval.length, Tag::new(tag))
-                .map_err(|error| io::Error::other(format!("{error:?}")))?;
-        }
-    }
-    drop(log);
-    io::Write::flush(&mut file)
+    let tagged: Vec<TaggedInterval> = intervals
+        .iter()
+        .flat_map(|interval| {
+            let Interval { begin, length, ref latencies } = *interval;
+            let kinds = [("ack", &latencies.ack.response), ("delivery", &latencies.delivery.response)];
+            kinds.map(|(tag, histogram)| TaggedInterval { begin, length, tag, histogram: histogram.clone() })
+        })
+        .collect();
+    write_tagged(
+        path,
+        "latency in microseconds from the intended send time, by loadgen",
+        start,
+        tagged.iter(),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use base64::Engine;
+    use hdrhistogram::Histogram;
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     #[test]
     fn a_log_is_read_back_as_it_was_written() {
         let mut latencies = Latencies::default();
-        (1..=1000u64).for_each(|value| latencies.add_ack(value * 1_000_000));
-        latencies.add_delivery(u64::MAX);
+        (1..=1000u64).for_each(|value| latencies.ack.record(0, 0, value * 1_000_000));
+        latencies.delivery.record(0, 0, u64::MAX);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("latency.hlog");
         let begin = Duration::from_secs(3);
@@ -151,8 +125,9 @@ mod tests {
                 read.push((line.tag().unwrap().as_str().to_owned(), histogram));
             }
         }
-        assert_eq!(read[0], ("ack".into(), latencies.ack));
-        assert_eq!(read[1], ("delivery".into(), latencies.delivery));
+        assert_eq!(read[0].1, *latencies.ack.response.histogram());
+        assert_eq!(read[1].1, *latencies.delivery.response.histogram());
+        assert_eq!((&*read[0].0, &*read[1].0), ("ack", "delivery"));
         assert_eq!(read[0].1.value_at_quantile(0.5), 500_223);
     }
 }

@@ -1,5 +1,11 @@
 //! Who the virtual users are: names and tokens, from a file or minted with a server's development key.
+//!
+//! A minted token is made each time it is shown: a name costs some bytes, a token some hundred, and half a
+//! million of them are more than everything else that an idle client holds.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -54,7 +60,47 @@ pub struct Login {
     /// The `sub` of the token.
     pub user: Arc<str>,
     /// The token.
-    pub token: Arc<str>,
+    pub token: Token,
+}
+
+/// A token, or what makes it.
+#[derive(Clone)]
+pub enum Token {
+    /// Somebody made it.
+    Given(Arc<str>),
+    /// It is made when it is shown, with this development key.
+    Minted(Arc<[u8]>),
+}
+
+impl Login {
+    /// The token's text.
+    pub fn token(&self) -> Cow<'_, str> {
+        match &self.token {
+            Token::Given(text) => Cow::Borrowed(text),
+            Token::Minted(secret) => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now = Timestamp(since.as_millis() as u64);
+                // A login's name was checked; a name that is none gets a token that nobody takes.
+                let user = UserId::new("", &self.user);
+                user.map(|user| mint_development(secret, &user, None, now, TOKEN_LIFE_SECONDS))
+                    .unwrap_or_default()
+                    .into()
+            }
+        }
+    }
+}
+
+impl From<&str> for Token {
+    fn from(text: &str) -> Self {
+        Self::Given(text.into())
+    }
+}
+
+/// Neither a token nor a key is for logs.
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token")
+    }
 }
 
 /// Where the logins come from.
@@ -84,19 +130,23 @@ impl Source {
             }
             Source::Secret { path, prefix } => {
                 let secret = std::fs::read(path).map_err(|source| file_error(path, source))?;
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                let now = Timestamp(since.as_millis() as u64);
-                (0..count)
-                    .map(|number| {
-                        let name = checked(&format!("{prefix}{number}"))?;
-                        let user = UserId::new("", &name).map_err(|_| LoginError::Name(name.to_string()))?;
-                        let token = mint_development(&secret, &user, None, now, TOKEN_LIFE_SECONDS);
-                        Ok(Login { user: name, token: token.into() })
-                    })
-                    .collect()
+                minted(&secret, prefix, 0..count)
             }
         }
     }
+}
+
+/// The logins of users `prefix` with these numbers, whose tokens the development key makes.
+///
+/// # Errors
+/// [`LoginError::Name`].
+pub fn minted(secret: &[u8], prefix: &str, numbers: Range<usize>) -> Result<Vec<Login>, LoginError> {
+    let secret: Arc<[u8]> = secret.into();
+    let login = |number| {
+        let user = checked(&format!("{prefix}{number}"))?;
+        Ok(Login { user, token: Token::Minted(Arc::clone(&secret)) })
+    };
+    numbers.map(login).collect()
 }
 
 fn file_error(path: &Path, source: std::io::Error) -> LoginError {
@@ -134,9 +184,18 @@ mod tests {
     fn lines_are_logins_or_an_error_that_says_which() {
         let path = Path::new("tokens");
         let logins = from_lines(path, "u0 aaa\nu1 bbb\n\nu2 ccc\n", 2).unwrap();
-        assert_eq!((&*logins[1].user, &*logins[1].token), ("u1", "bbb"));
+        assert_eq!((&*logins[1].user, &*logins[1].token()), ("u1", "bbb"));
         assert!(matches!(from_lines(path, "u0 aaa\nu1", 2), Err(LoginError::Line { line: 2, .. })));
         assert!(matches!(from_lines(path, "u0 aaa", 2), Err(LoginError::TooFew { found: 1, .. })));
         assert!(matches!(from_lines(path, "u|0 aaa", 1), Err(LoginError::Name(_))));
+        assert!(!format!("{logins:?}").contains("bbb"));
+    }
+
+    #[test]
+    fn a_minted_token_names_its_user() {
+        let logins = minted(&[7; 32], "u", 3..5).unwrap();
+        assert_eq!((&*logins[0].user, &*logins[1].user), ("u3", "u4"));
+        assert_eq!(logins[0].token().split('.').count(), 3, "header, claims and signature");
+        assert_ne!(logins[0].token(), logins[1].token());
     }
 }

@@ -2,10 +2,14 @@
 //! up a `specimen`.
 //!
 //! Exit codes: 0 every promise was kept; 1 one was broken; 2 the command line is wrong; 3 it could not be
-//! carried out. So that a harness tells a found bug from a run that never was.
+//! carried out. So that a harness tells a found bug from a run that never was. The verbs of scenarios and of
+//! their results have codes of their own: `scenario_verb.rs`, `knee_verb.rs`, `report_verbs.rs`.
 #![forbid(unsafe_code)]
 
 mod abuse_verb;
+mod knee_verb;
+mod report_verbs;
+mod scenario_verb;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -40,6 +44,20 @@ struct CommandLine {
 enum Verb {
     /// Virtual users send on an open-loop schedule; then the checker reads what they saw
     Run(Box<RunOptions>),
+    /// Carries out a scenario file, with worker processes on this machine
+    Scenario(Box<scenario_verb::ScenarioOptions>),
+    /// Carries out a scenario file with workers that join, from other machines too
+    Serve(Box<scenario_verb::ServeOptions>),
+    /// Finds the highest rate at which a scenario meets its thresholds
+    Knee(Box<knee_verb::KneeOptions>),
+    /// Becomes a worker of a `serve`
+    Join(scenario_verb::JoinOptions),
+    /// Makes a page, a summary or a log from results that --json wrote
+    Report(report_verbs::ReportOptions),
+    /// Compares two runs; 3 if the second is worse
+    Diff(report_verbs::DiffOptions),
+    /// Looks whether this host can carry a load; 2 if not
+    Doctor(report_verbs::DoctorOptions),
     /// Connections that do nothing: the server's memory for each
     Idle(IdleOptions),
     /// A client that behaves badly, beside a load: what the server must bear without others noticing
@@ -190,6 +208,13 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let done = match CommandLine::parse().verb {
+        Verb::Scenario(options) => return scenario_verb::scenario(&options),
+        Verb::Serve(options) => return scenario_verb::serve(&options),
+        Verb::Join(options) => return scenario_verb::join_coordinator(&options),
+        Verb::Knee(options) => return knee_verb::run(&options),
+        Verb::Report(options) => return report_verbs::report(&options),
+        Verb::Diff(options) => return report_verbs::diff(&options),
+        Verb::Doctor(options) => return report_verbs::doctor(&options),
         Verb::Run(options) => run_load(*options),
         Verb::Idle(options) => hold_idle(options),
         Verb::Abuse(options) => abuse_verb::run(options),

@@ -1,11 +1,12 @@
 //! The body of a test message, which proves its own origin.
 //!
 //! ```text
-//! conversation|sender|client message id|counter|intended send time|padding|crc
+//! conversation|sender|client message id|counter|intended send time|delay|padding|crc
 //! ```
 //! Whoever receives it can tell, from these bytes alone, which send they belong to (invariant I13), and how
-//! long ago that send was meant to happen (the delivery latency of an open-loop schedule). The CRC-32 is of
-//! all the bytes before it. A name that holds `|` cannot be told from two fields, so users are named without.
+//! long ago that send was meant to happen (the delivery latency of an open-loop schedule) and did happen: the
+//! delay is from the one to the other. The CRC-32 is of all the bytes before it. A name that holds `|` cannot
+//! be told from two fields, so users are named without.
 
 use std::fmt;
 use std::io::Write;
@@ -31,6 +32,8 @@ pub struct Payload<'a> {
     pub counter: u64,
     /// When the schedule wanted it sent, in nanoseconds of [`crate::clock`].
     pub intended: u64,
+    /// How long after that its first attempt went out, in nanoseconds.
+    pub delay: u64,
 }
 
 /// How a body failed to prove its origin. The text of it is the `proof` of a history line.
@@ -73,8 +76,8 @@ impl<'a> Payload<'a> {
         let start = out.len();
         write!(
             out,
-            "{}|{}|{}|{}|{}|",
-            self.conversation, self.sender, self.client_message_id, self.counter, self.intended
+            "{}|{}|{}|{}|{}|{}|",
+            self.conversation, self.sender, self.client_message_id, self.counter, self.intended, self.delay
         )
         .expect("a vector takes every byte");
         let used = out.len() - start + CHECKSUM_BYTES;
@@ -97,7 +100,7 @@ impl<'a> Payload<'a> {
             return Err(Forgery::Checksum);
         }
         let mut fields =
-            claims.splitn(6, |byte| *byte == SEPARATOR).map(|field| std::str::from_utf8(field).ok());
+            claims.splitn(7, |byte| *byte == SEPARATOR).map(|field| std::str::from_utf8(field).ok());
         let mut field = || fields.next().flatten().ok_or(Forgery::Form);
         let number = |text: &str| text.parse::<u64>().map_err(|_| Forgery::Form);
         Ok(Self {
@@ -106,6 +109,7 @@ impl<'a> Payload<'a> {
             client_message_id: field()?,
             counter: number(field()?)?,
             intended: number(field()?)?,
+            delay: number(field()?)?,
         })
     }
 
@@ -166,6 +170,7 @@ mod tests {
             client_message_id: "u1-9",
             counter: 9,
             intended: 123_456,
+            delay: 78,
         }
     }
 

@@ -193,8 +193,8 @@ impl Outcome {
             "counts": self.figures.counts,
             "deliveries": self.measured_deliveries,
             "deliveries_a_second": self.measured_deliveries as f64 / self.measured.as_secs_f64().max(1e-9),
-            "ack": percentiles(&self.figures.latencies.ack),
-            "delivery": percentiles(&self.figures.latencies.delivery),
+            "ack": percentiles(&self.figures.latencies.ack.response),
+            "delivery": percentiles(&self.figures.latencies.delivery.response),
             "http": self.side,
             "unended_sends": self.unended,
             "lacking_devices": self.lacking,
@@ -229,8 +229,8 @@ impl Outcome {
             self.side.reads.load(Ordering::Relaxed),
             self.side.changes.load(Ordering::Relaxed),
             self.side.repeated.load(Ordering::Relaxed),
-            describe(&self.figures.latencies.ack),
-            describe(&self.figures.latencies.delivery),
+            describe(&self.figures.latencies.ack.response),
+            describe(&self.figures.latencies.delivery.response),
             self.measured_deliveries as f64 / self.measured.as_secs_f64().max(1e-9),
         );
         if let (Some((begin, end)), Some(cost)) = (self.server, self.server_microseconds_a_delivery()) {
@@ -445,7 +445,12 @@ fn shares(settings: &Settings, users: Vec<(Login, Vec<ConversationId>)>, run: u3
             churn: part(settings.churn, users.len()),
             connect_rate: part(settings.connect_rate, users.len()),
             cold: part(settings.cold_devices as f64, users.len()).round() as usize,
-            habits: Habits { payload_bytes: settings.payload_bytes, repeat: settings.repeats, run },
+            habits: Habits {
+                payload_bytes: settings.payload_bytes,
+                repeat: settings.repeats,
+                run,
+                ..Habits::default()
+            },
             seed: settings.seed.wrapping_add(number as u64 * 0x9e37_79b9),
             read_bytes: READ_BYTES,
         })
@@ -507,7 +512,7 @@ fn measure(
                 "{second:>4} s  {} acks  {} live  ack p99 {:.1} ms  {} devices welcome",
                 figures.counts.acks,
                 figures.counts.live,
-                figures.latencies.ack.value_at_quantile(0.99) as f64 / 1000.0,
+                figures.latencies.ack.response.quantile(0.99) as f64 / 1000.0,
                 crowd.open()
             ));
         }

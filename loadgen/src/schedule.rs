@@ -7,7 +7,8 @@
 use crate::clock::SECOND;
 
 /// How the sends are spread over time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Arrival {
     /// Independently of each other, as of many people: gaps are exponential.
     Poisson,
@@ -19,11 +20,46 @@ pub enum Arrival {
 pub struct Schedule {
     dice: fastrand::Rng,
     arrival: Arrival,
-    gap: f64,
-    /// In nanoseconds of the clock; as a float, because fixed gaps add up without rounding.
+    rate: Rate,
+    /// Sends up to the next one, where time is stretched so that there is one a unit.
+    count: f64,
+    /// In nanoseconds of the clock.
     next: f64,
+    begin: u64,
     until: u64,
     senders: usize,
+}
+
+/// Sends a second: the same all the time, or rising or falling evenly.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Rate {
+    /// At the beginning.
+    pub from: f64,
+    /// At the end.
+    pub to: f64,
+}
+
+impl Rate {
+    /// The same all the time.
+    pub fn steady(rate: f64) -> Self {
+        Self { from: rate, to: rate }
+    }
+
+    /// This share of it.
+    pub fn times(self, share: f64) -> Self {
+        Self { from: self.from * share, to: self.to * share }
+    }
+
+    /// After how many of `seconds` there have been so many sends; infinite if there never are.
+    fn time_of(self, count: f64, seconds: f64) -> f64 {
+        let slope = (self.to - self.from) / seconds;
+        if slope.abs() < 1e-9 {
+            return if self.from > 0.0 { count / self.from } else { f64::INFINITY };
+        }
+        // count = from t + slope t² / 2, solved for t in the form that does not cancel.
+        let root = self.from * self.from + 2.0 * slope * count;
+        if root < 0.0 { f64::INFINITY } else { 2.0 * count / (self.from + root.sqrt()) }
+    }
 }
 
 /// One send.
@@ -38,9 +74,14 @@ pub struct Due {
 impl Schedule {
     /// `rate` sends a second from `begin` until `until`, each by one of `senders`.
     pub fn new(seed: u64, arrival: Arrival, rate: f64, begin: u64, until: u64, senders: usize) -> Self {
-        let gap = if rate > 0.0 && senders > 0 { SECOND as f64 / rate } else { f64::INFINITY };
-        let mut schedule =
-            Self { dice: fastrand::Rng::with_seed(seed), arrival, gap, next: begin as f64, until, senders };
+        Self::of_rate(seed, arrival, Rate::steady(rate), begin, until, senders)
+    }
+
+    /// Sends at a rate that may change from `begin` until `until`.
+    pub fn of_rate(seed: u64, arrival: Arrival, rate: Rate, begin: u64, until: u64, senders: usize) -> Self {
+        let rate = if senders > 0 { rate } else { Rate::steady(0.0) };
+        let dice = fastrand::Rng::with_seed(seed);
+        let mut schedule = Self { dice, arrival, rate, count: 0.0, next: 0.0, begin, until, senders };
         schedule.advance();
         schedule
     }
@@ -58,11 +99,13 @@ impl Schedule {
     }
 
     fn advance(&mut self) {
-        self.next += match self.arrival {
-            Arrival::Fixed => self.gap,
+        self.count += match self.arrival {
+            Arrival::Fixed => 1.0,
             // 1 - f64() is in (0, 1], so its logarithm is finite.
-            Arrival::Poisson => -(1.0 - self.dice.f64()).ln() * self.gap,
+            Arrival::Poisson => -(1.0 - self.dice.f64()).ln(),
         };
+        let seconds = self.until.saturating_sub(self.begin) as f64 / SECOND as f64;
+        self.next = self.begin as f64 + self.rate.time_of(self.count, seconds) * SECOND as f64;
     }
 }
 
@@ -93,6 +136,20 @@ mod tests {
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
         let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         assert!((0.9..1.1).contains(&(variance.sqrt() / mean)));
+    }
+
+    #[test]
+    fn a_ramp_has_the_mean_of_its_ends_and_its_halves_differ() {
+        for (from, to) in [(0.0, 2_000.0), (2_000.0, 0.0), (500.0, 1_500.0)] {
+            let rate = Rate { from, to };
+            let mut schedule = Schedule::of_rate(1, Arrival::Fixed, rate, SECOND, 11 * SECOND, 3);
+            let all: Vec<Due> = std::iter::from_fn(|| schedule.take_due(u64::MAX)).collect();
+            assert!((9_990..=10_001).contains(&all.len()), "{from} to {to}: {}", all.len());
+            let first = all.iter().filter(|due| due.intended < 6 * SECOND).count() as f64;
+            let expected = (from + (from + to) / 2.0) / 2.0 * 5.0;
+            assert!((first - expected).abs() < 5.0, "{from} to {to}: {first}, expected {expected}");
+            assert!(all.is_sorted_by_key(|due| due.intended));
+        }
     }
 
     #[test]

@@ -10,12 +10,21 @@ use ringway_protocol::ids::ConversationId;
 use crate::history::Entry;
 use crate::payload::{self, Payload};
 
-/// What an item says, and when its send was intended (0 if it is no message of ours).
+/// When a message was sent, as its body tells. Both are 0 for what is no message of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SendTimes {
+    /// When the schedule wanted it.
+    pub intended: u64,
+    /// When its first attempt went out.
+    pub began: u64,
+}
+
+/// What an item says, and when its send was.
 ///
 /// `conversation` is the one that the frame or the request names: an item of another one is a forgery.
-pub fn entry(item: &LogItem, conversation: ConversationId) -> (Entry<'_>, u64) {
+pub fn entry(item: &LogItem, conversation: ConversationId) -> (Entry<'_>, SendTimes) {
     let placement = item.placement();
-    let (mut entry, intended) = match item {
+    let (mut entry, times) = match item {
         LogItem::Message(message) => {
             let body: &[u8] = match &message.message.body {
                 Body::Text(text) => text,
@@ -23,12 +32,16 @@ pub fn entry(item: &LogItem, conversation: ConversationId) -> (Entry<'_>, u64) {
             };
             let told = message.client_message_id.as_ref().map(|id| id.as_str());
             let sender = placement.from.sub();
-            let (client_message_id, intended, forgery) = match Payload::read(body) {
+            let (client_message_id, times, forgery) = match Payload::read(body) {
                 Ok(payload) => {
                     let proof = payload.matches(placement.conversation, sender, told);
-                    (payload.client_message_id, payload.intended, proof.err())
+                    let times = SendTimes {
+                        intended: payload.intended,
+                        began: payload.intended.saturating_add(payload.delay),
+                    };
+                    (payload.client_message_id, times, proof.err())
                 }
-                Err(forgery) => (told.unwrap_or(""), 0, Some(forgery)),
+                Err(forgery) => (told.unwrap_or(""), SendTimes::default(), Some(forgery)),
             };
             let entry = Entry {
                 conversation: placement.conversation,
@@ -41,7 +54,7 @@ pub fn entry(item: &LogItem, conversation: ConversationId) -> (Entry<'_>, u64) {
                 change: Cow::Borrowed(""),
                 users: Vec::new(),
             };
-            (entry, intended)
+            (entry, times)
         }
         LogItem::Change(change) => {
             let users: Vec<&str> = users(&change.change);
@@ -49,13 +62,13 @@ pub fn entry(item: &LogItem, conversation: ConversationId) -> (Entry<'_>, u64) {
             let name = change.change.name();
             let entry =
                 Entry::change(placement.conversation, placement.seq, placement.message, sender, name, users);
-            (entry, 0)
+            (entry, SendTimes::default())
         }
     };
     if placement.conversation != conversation {
         entry.forgery = Cow::Borrowed(payload::Forgery::Conversation.as_str());
     }
-    (entry, intended)
+    (entry, times)
 }
 
 /// The users that a change concerns, in a fixed order.
@@ -104,11 +117,13 @@ mod tests {
             client_message_id: "u1-3",
             counter: 3,
             intended: 5,
+            delay: 2,
         };
         payload.write(100, &mut body);
         let item = message(body.clone());
-        let (seen, intended) = entry(&item, ConversationId(7));
-        assert_eq!((&*seen.client_message_id, &*seen.forgery, intended), ("u1-3", "", 5));
+        let (seen, times) = entry(&item, ConversationId(7));
+        assert_eq!((&*seen.client_message_id, &*seen.forgery), ("u1-3", ""));
+        assert_eq!(times, SendTimes { intended: 5, began: 7 });
         assert_eq!(&*entry(&item, ConversationId(8)).0.forgery, "conversation");
         body[0] ^= 1;
         assert_eq!(&*entry(&message(body), ConversationId(7)).0.forgery, "crc");

@@ -5,12 +5,16 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ringway_protocol::tls::with_client_secrets;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
+
+/// Sessions that may be resumed, of all clients together: each is used once.
+const TICKETS_MAX: usize = 65_536;
 
 /// Why a URL or a certificate file is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -106,10 +110,27 @@ impl fmt::Debug for Target {
 }
 
 impl Trust {
+    /// For handshakes that end in a record layer of `ringway_protocol::tls`: TLS 1.3 alone. With
+    /// `resumption`, all clients share the server's tickets.
+    ///
+    /// # Errors
+    /// The certificates can't be read, or nothing is trusted.
+    pub fn record_config(&self, resumption: bool) -> Result<Arc<ClientConfig>, TargetError> {
+        let mut config = self.config(&[&rustls::version::TLS13])?;
+        if resumption {
+            config.resumption = Resumption::in_memory_sessions(TICKETS_MAX);
+        }
+        Ok(with_client_secrets(config))
+    }
+
     fn client_config(&self) -> Result<ClientConfig, TargetError> {
+        self.config(rustls::DEFAULT_VERSIONS)
+    }
+
+    fn config(&self, versions: &[&'static SupportedProtocolVersion]) -> Result<ClientConfig, TargetError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("the provider has suites of TLS 1.2 and 1.3");
         let mut config = match self {
             Trust::Nothing => return Err(TargetError::NoTrust),

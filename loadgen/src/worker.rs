@@ -208,6 +208,7 @@ impl<'a> Worker<'a> {
             habits: share.habits,
             measured: 0..0,
             scratch: Vec::new(),
+            promises: HashMap::new(),
         };
         let seats = share.users.iter().zip(share.encodings.iter().cycle()).map(|(user, encoding)| {
             let (login, conversations) = user;

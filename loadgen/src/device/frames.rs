@@ -67,7 +67,8 @@ impl Device {
         self.phase = Phase::Open;
         self.failures = 0;
         self.heartbeat = welcome.heartbeat_ms.max(100) * MILLISECOND;
-        self.window = welcome.limits.max_inflight.saturating_sub(WINDOW_SLACK).max(1);
+        let most = welcome.limits.max_inflight.saturating_sub(WINDOW_SLACK);
+        self.window = most.min(context.habits.window).max(1);
         if first_of_socket {
             context.figures.counts.welcomes += 1;
             // The first beat after a random part of the interval.
@@ -97,6 +98,7 @@ impl Device {
             return;
         }
         self.resume = Some(heads.resume);
+        self.heads_due = false;
         let all = context.dice.bool();
         for (conversation, last) in std::mem::take(&mut self.behind_heads) {
             match self.view(conversation) {
@@ -125,7 +127,14 @@ impl Device {
         context.figures.counts.acks += 1;
         context.figures.counts.duplicate_acks += u64::from(ack.duplicate);
         if outgoing.purpose == Purpose::Scheduled && context.measured.contains(&outgoing.intended) {
-            context.figures.latencies.add_ack(now.saturating_sub(outgoing.intended));
+            context.figures.latencies.ack.record(outgoing.intended, outgoing.began, now);
+        }
+        if outgoing.purpose == Purpose::Scheduled {
+            context.figures.counts.acked += 1;
+            if let Some(promise) = context.promises.get_mut(&ack.conversation) {
+                promise.last = promise.last.max(ack.seq.0);
+                context.figures.counts.expected += u64::from(promise.recipients);
+            }
         }
         // The answer names its conversation; a wrong one is seen by the checker.
         let mut attempt = self.attempt(id, outgoing);
@@ -137,6 +146,8 @@ impl Device {
         if let Some(view) = self.view(ack.conversation) {
             view.take(ack.seq, now);
         }
+        // What the window held back has its turn.
+        self.try_again(context, now);
     }
 
     fn item(
@@ -147,8 +158,9 @@ impl Device {
         conversation: ConversationId,
         via: Via,
     ) {
-        let (entry, intended) = seen::entry(item, conversation);
+        let (entry, times) = seen::entry(item, conversation);
         let seq = entry.seq;
+        context.figures.counts.corrupted += u64::from(!entry.forgery.is_empty());
         context.recorder.record_at(
             now,
             &Event::Received {
@@ -193,12 +205,15 @@ impl Device {
         }
         let counts = &mut context.figures.counts;
         counts.duplicates += u64::from(!new);
+        let others = item.placement().from.sub() != &*user;
+        counts.delivered += u64::from(new && others && times.began > 0);
         match via {
             Via::Live => counts.live += 1,
             Via::Catchup | Via::History => counts.caught_up += 1,
         }
-        if via == Via::Live && new && context.measured.contains(&intended) {
-            context.figures.latencies.add_delivery(now.saturating_sub(intended));
+        let in_time = via == Via::Live && new && !self.slow && !self.arriving;
+        if in_time && context.measured.contains(&times.intended) {
+            context.figures.latencies.delivery.record(times.intended, times.began, now);
         }
     }
 

@@ -17,10 +17,11 @@ mod sending;
 mod upgrade;
 mod view;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ringway_protocol::client::{ClientFrame, Encoding, Hello, Nonce, Sync, encode_client};
-use ringway_protocol::ids::ConversationId;
+use ringway_protocol::ids::{ConversationId, Seq};
 use ringway_protocol::user::DeviceId;
 use ringway_protocol::websocket::{
     CloseCode, Event as Arrived, FrameReader, Opcode, Role, append_masked_close, append_masked_frame,
@@ -38,7 +39,7 @@ use view::View;
 /// The code of a socket that ended without a Close frame (RFC 6455 section 7.1.5).
 const NO_CLOSE_FRAME: u16 = 1006;
 
-/// From the start of a connection to `welcome`, at most.
+/// From the start of a connection to `welcome`, at most, unless the habits say otherwise.
 const GREETING_MAX: u64 = 10 * SECOND;
 
 /// From our Close frame to the end of the socket, at most.
@@ -69,6 +70,17 @@ pub struct Context {
     pub measured: std::ops::Range<u64>,
     /// For frames on their way out.
     pub scratch: Vec<u8>,
+    /// What the acks of this thread's devices promise, by conversation; only of those that are in it.
+    pub promises: HashMap<ConversationId, Promise>,
+}
+
+/// What the acks of a conversation promise its members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promise {
+    /// Devices that get each of its messages.
+    pub recipients: u32,
+    /// The last place that was acked.
+    pub last: u64,
 }
 
 /// How sends are made.
@@ -80,6 +92,26 @@ pub struct Habits {
     pub repeat: f64,
     /// Tells the client message ids of this run from those of others.
     pub run: u32,
+    /// Sends of a device that may be without their ack; the server's own limit holds in any case.
+    pub window: u32,
+    /// Sends of a device that may wait or be without their ack; past it, the schedule's are dropped.
+    pub open_sends_max: usize,
+    /// From the start of a connection to `welcome`, at most.
+    pub greeting_max: u64,
+}
+
+impl Default for Habits {
+    /// As much as the server takes, and no schedule's send is dropped.
+    fn default() -> Self {
+        Self {
+            payload_bytes: 0,
+            repeat: 0.0,
+            run: 0,
+            window: u32::MAX,
+            open_sends_max: usize::MAX,
+            greeting_max: GREETING_MAX,
+        }
+    }
 }
 
 /// Counts and latencies.
@@ -98,6 +130,24 @@ pub struct Counts {
     pub scheduled: u64,
     /// Sends of the schedule that no conversation was there for.
     pub homeless: u64,
+    /// Sends of the schedule that found too many of their device open.
+    pub dropped: u64,
+    /// Sends of the schedule whose first attempt went out.
+    pub begun: u64,
+    /// Sends of the schedule that were acked for the first time.
+    pub acked: u64,
+    /// Deliveries that the acks of these promise.
+    pub expected: u64,
+    /// Messages that came for the first time, live or in pages.
+    pub delivered: u64,
+    /// Messages whose body does not prove its origin.
+    pub corrupted: u64,
+    /// Welcomed sockets that ended without being asked to.
+    pub disconnects: u64,
+    /// Sockets that ended before they were welcomed.
+    pub connect_failures: u64,
+    /// Sockets that ended because the device wanted it.
+    pub left: u64,
     /// Attempts on the wire.
     pub attempts: u64,
     /// Acks.
@@ -135,6 +185,15 @@ impl Figures {
         let (all, more) = (&mut self.counts, &other.counts);
         all.scheduled += more.scheduled;
         all.homeless += more.homeless;
+        all.dropped += more.dropped;
+        all.begun += more.begun;
+        all.acked += more.acked;
+        all.expected += more.expected;
+        all.delivered += more.delivered;
+        all.corrupted += more.corrupted;
+        all.disconnects += more.disconnects;
+        all.connect_failures += more.connect_failures;
+        all.left += more.left;
         all.attempts += more.attempts;
         all.acks += more.acks;
         all.duplicate_acks += more.duplicate_acks;
@@ -168,7 +227,7 @@ enum Phase {
     /// TCP and TLS are being opened.
     Connecting { since: u64 },
     /// The request for the upgrade is sent.
-    Upgrading { since: u64, upgrade: Upgrade },
+    Upgrading { since: u64, upgrade: Box<Upgrade> },
     /// `hello` is sent, for the first time or again after a `gap` without an id.
     Greeting { since: u64, resumed: bool },
     /// Welcome.
@@ -212,6 +271,12 @@ pub struct Device {
     views: Vec<View>,
     /// `heads` that came so far of the running resume.
     behind_heads: Vec<(ConversationId, u64)>,
+    /// A resume was asked for, and its last `heads` has not come.
+    heads_due: bool,
+    /// Reads slowly on purpose: what it gets is late by its own doing.
+    slow: bool,
+    /// Its bytes wait at the generator's doorway: see [`Device::set_arriving`].
+    arriving: bool,
     sync_since: Option<u64>,
     hello_again_at: Option<u64>,
     outbox: Outbox,
@@ -249,6 +314,9 @@ impl Device {
             window: 1,
             views: conversations.iter().copied().map(View::new).collect(),
             behind_heads: Vec::new(),
+            heads_due: false,
+            slow: false,
+            arriving: false,
             sync_since: None,
             hello_again_at: None,
             outbox: Outbox::default(),
@@ -320,9 +388,13 @@ impl Device {
 
     /// The socket is open: asks for the upgrade.
     pub fn connected(&mut self, now: u64, authority: &str, path: &str) {
-        let bearer = self.bearer.then_some(&*self.login.token);
-        let upgrade = Upgrade::ask(authority, path, self.encoding, bearer, &mut self.out);
-        self.phase = Phase::Upgrading { since: now, upgrade };
+        let bearer = self.bearer.then(|| self.login.token());
+        let upgrade = Upgrade::ask(authority, path, self.encoding, bearer.as_deref(), &mut self.out);
+        let since = match self.phase {
+            Phase::Connecting { since } => since,
+            _ => now,
+        };
+        self.phase = Phase::Upgrading { since, upgrade: Box::new(upgrade) };
     }
 
     /// Takes bytes of the socket. False: close it.
@@ -395,7 +467,7 @@ impl Device {
     fn greet(&mut self, context: &mut Context, now: u64) {
         let resumed = self.resume.is_some();
         let hello = Hello {
-            token: (!self.bearer).then(|| self.login.token.to_string()),
+            token: (!self.bearer).then(|| self.login.token().into_owned()),
             device: DeviceId::new(&self.name).ok(),
             client: Some(concat!("loadgen/", env!("CARGO_PKG_VERSION")).into()),
             batch: false,
@@ -403,6 +475,7 @@ impl Device {
         };
         self.say(context, &ClientFrame::Hello(hello));
         self.behind_heads.clear();
+        self.heads_due = resumed;
         self.hello_again_at = None;
         self.phase = Phase::Greeting { since: now, resumed };
     }
@@ -424,6 +497,7 @@ impl Device {
             );
         }
         self.next_beat = u64::MAX;
+        self.heads_due = false;
         // The next heads need not name again what this socket's sync has not brought.
         let unfinished = self.sync_since.take().is_some();
         for view in &mut self.views {
@@ -431,7 +505,13 @@ impl Device {
         }
         self.out.clear();
         let asked = matches!(self.phase, Phase::Leaving { .. }) || self.afterwards != Afterwards::ByCode;
-        context.figures.counts.drops += u64::from(!asked);
+        let counts = &mut context.figures.counts;
+        counts.drops += u64::from(!asked);
+        // A slow reader that was put out has had its way.
+        let wanted = asked || self.slow && welcomed;
+        counts.left += u64::from(wanted && welcomed);
+        counts.disconnects += u64::from(!wanted && welcomed);
+        counts.connect_failures += u64::from(!asked && !welcomed);
         self.phase = match (self.afterwards, self.close_code / 100) {
             (Afterwards::Stay, _) => Phase::Gone,
             (Afterwards::Return(after), _) => Phase::Away { until: now + after },
@@ -475,12 +555,13 @@ impl Device {
         match self.phase {
             Phase::Away { .. } | Phase::Gone => return true,
             Phase::Connecting { since } | Phase::Upgrading { since, .. } | Phase::Greeting { since, .. } => {
-                return now < since + GREETING_MAX;
+                return now < since + context.habits.greeting_max;
             }
             Phase::Leaving { since } => return now < since + LEAVING_MAX,
             Phase::Open => {}
         }
-        if self.unanswered_since.is_some_and(|since| now > since + SILENCE_MAX) {
+        // Who does not read hears nothing.
+        if !self.slow && self.unanswered_since.is_some_and(|since| now > since + SILENCE_MAX) {
             return false;
         }
         if now >= self.next_beat {
@@ -496,6 +577,55 @@ impl Device {
         self.time_out_attempts(context, now);
         self.try_again(context, now);
         true
+    }
+
+    /// From now on it reads slowly, or no longer does. What comes late meanwhile is its own doing: no
+    /// latency of the server, no sign that the socket is dead, and no fault if the server puts it out.
+    pub fn set_slow(&mut self, slow: bool) {
+        self.slow = slow;
+        self.unanswered_since = None;
+    }
+
+    /// From now on its bytes may wait for its turn to arrive, or no longer do. What comes live meanwhile is
+    /// no latency of the server; how long the arrival takes is measured as such.
+    pub fn set_arriving(&mut self, arriving: bool) {
+        self.arriving = arriving;
+    }
+
+    /// Whether it is welcome and has caught up with what the server told it to.
+    pub fn has_arrived(&self) -> bool {
+        self.is_open() && !self.heads_due && self.sync_since.is_none() && self.hello_again_at.is_none()
+    }
+
+    /// When it is to be ticked next, at the latest; `u64::MAX` while nothing is due. Time-outs of what is
+    /// open are looked at every `step`.
+    pub fn next_tick(&self, context: &Context, now: u64, step: u64) -> u64 {
+        match self.phase {
+            Phase::Away { until } => until,
+            Phase::Gone => u64::MAX,
+            Phase::Connecting { since } | Phase::Upgrading { since, .. } | Phase::Greeting { since, .. } => {
+                since + context.habits.greeting_max
+            }
+            Phase::Leaving { since } => since + LEAVING_MAX,
+            Phase::Open => {
+                let busy = self.outbox.len() > 0
+                    || self.sync_since.is_some()
+                    || self.hello_again_at.is_some()
+                    || self.views.iter().any(|view| view.behind || view.hole_since().is_some());
+                let silent = self.unanswered_since.map_or(u64::MAX, |since| since + SILENCE_MAX + 1);
+                let busy = if busy { now + step } else { u64::MAX };
+                self.next_beat.min(silent).min(busy)
+            }
+        }
+    }
+
+    /// Messages that the acks of its conversations promise and that it does not have.
+    pub fn missing(&self, context: &Context) -> u64 {
+        let missing = |view: &View| match context.promises.get(&view.conversation) {
+            Some(promise) if view.member => view.missing_up_to(Seq(promise.last)),
+            _ => 0,
+        };
+        self.views.iter().map(missing).sum()
     }
 
     fn say(&mut self, context: &mut Context, frame: &ClientFrame) {

@@ -33,6 +33,8 @@ pub(super) struct Outgoing {
     pub(super) purpose: Purpose,
     /// Attempts on the wire that have no answer.
     pub(super) in_flight: u8,
+    /// When the first attempt went out, or when it was made.
+    pub(super) began: u64,
     /// When the last attempt went out.
     pub(super) sent_at: u64,
     /// Not to be tried before.
@@ -82,6 +84,9 @@ impl Outbox {
     /// Notes that an attempt goes out now.
     pub(super) fn attempt(&mut self, client_message_id: &str, now: u64) {
         if let Some(outgoing) = self.open.get_mut(client_message_id) {
+            if outgoing.tries == 0 {
+                outgoing.began = now;
+            }
             outgoing.in_flight += 1;
             outgoing.tries += 1;
             outgoing.sent_at = now;
@@ -105,6 +110,14 @@ impl Outbox {
     pub(super) fn retry(&mut self, client_message_id: &str, next_try: u64) {
         if let Some(outgoing) = self.open.get_mut(client_message_id) {
             outgoing.next_try = next_try;
+        }
+    }
+
+    /// Gives a send that no attempt was made of another body.
+    pub(super) fn rewrite(&mut self, client_message_id: &str, body: Vec<u8>, hash: u64) {
+        if let Some(outgoing) = self.open.get_mut(client_message_id) {
+            debug_assert_eq!(outgoing.tries, 0, "what was sent is sent again as it was");
+            (outgoing.body, outgoing.hash) = (body, hash);
         }
     }
 
@@ -141,6 +154,7 @@ mod tests {
             intended: 0,
             purpose: Purpose::Scheduled,
             in_flight: 0,
+            began: 0,
             sent_at: 0,
             next_try: 0,
             tries: 0,

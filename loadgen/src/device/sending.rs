@@ -31,9 +31,13 @@ impl Device {
             context.figures.counts.homeless += 1;
             return;
         };
+        if self.outbox.len() >= context.habits.open_sends_max {
+            context.figures.counts.dropped += 1;
+            return;
+        }
         self.counter += 1;
         let id = format!("{}-{:x}-{}", self.login.user, context.habits.run, self.counter);
-        let outgoing = self.outgoing(context, conversation, &id, intended, Purpose::Scheduled);
+        let outgoing = self.outgoing(context, conversation, &id, intended, now, Purpose::Scheduled);
         self.outbox.add(&id, outgoing);
         self.attempt_now(context, now, &id);
         if context.dice.f64() < context.habits.repeat {
@@ -55,6 +59,7 @@ impl Device {
         conversation: ConversationId,
         id: &str,
         intended: u64,
+        now: u64,
         purpose: Purpose,
     ) -> Outgoing {
         let payload = Payload {
@@ -63,6 +68,7 @@ impl Device {
             client_message_id: id,
             counter: self.counter,
             intended,
+            delay: now.saturating_sub(intended),
         };
         let mut body = Vec::with_capacity(context.habits.payload_bytes);
         payload.write(context.habits.payload_bytes, &mut body);
@@ -74,6 +80,7 @@ impl Device {
             intended,
             purpose,
             in_flight: 0,
+            began: now,
             sent_at: 0,
             next_try: 0,
             tries: 0,
@@ -92,7 +99,7 @@ impl Device {
         let (id, body) = (id.to_owned(), body.to_vec());
         let outgoing = if context.dice.u32(0..CONFLICT_ONE_IN) == 0 {
             // Another counter and time make another body.
-            self.outgoing(context, conversation, &id, now, Purpose::Conflict)
+            self.outgoing(context, conversation, &id, now, now, Purpose::Conflict)
         } else {
             let hash = payload::hash(&body);
             let purpose = Purpose::Repeat;
@@ -103,6 +110,7 @@ impl Device {
                 intended: now,
                 purpose,
                 in_flight: 0,
+                began: now,
                 sent_at: 0,
                 next_try: 0,
                 tries: 0,
@@ -118,8 +126,11 @@ impl Device {
         if !self.is_open() || self.outbox.in_flight() >= self.window {
             return;
         }
+        self.tell_the_delay(context, now, id);
         let Some(outgoing) = self.outbox.get(id) else { return };
         let Ok(client_message_id) = ClientMessageId::new(id) else { return };
+        let counts = &mut context.figures.counts;
+        counts.begun += u64::from(outgoing.purpose == Purpose::Scheduled && outgoing.tries == 0);
         let frame = ClientFrame::Send(Box::new(Send {
             destination: Destination::Conversation(outgoing.conversation),
             client_message_id,
@@ -133,6 +144,22 @@ impl Device {
         context.figures.counts.attempts += 1;
         self.outbox.attempt(id, now);
         self.say(context, &frame);
+    }
+
+    /// A send that had to wait has its delay in the body; what was attempted once is never changed.
+    fn tell_the_delay(&mut self, context: &mut Context, now: u64, id: &str) {
+        let Some(waited) = self.outbox.get(id) else { return };
+        if waited.tries > 0 || waited.began == now || waited.purpose != Purpose::Scheduled {
+            return;
+        }
+        let (conversation, intended) = (waited.conversation, waited.intended);
+        // Its counter is the end of its id.
+        let counter = id.rsplit_once('-').and_then(|(_, counter)| counter.parse().ok());
+        let latest = self.counter;
+        self.counter = counter.unwrap_or(latest);
+        let again = self.outgoing(context, conversation, id, intended, now, Purpose::Scheduled);
+        self.counter = latest;
+        self.outbox.rewrite(id, again.body, again.hash);
     }
 
     /// Everything that is not on the wire and may be tried.

@@ -64,6 +64,12 @@ impl View {
         self.take(seq, now);
     }
 
+    /// How many of the places up to `last` are not there.
+    pub(super) fn missing_up_to(&self, last: Seq) -> u64 {
+        let ahead = self.ahead.range(..=last.0).count() as u64;
+        last.0.saturating_sub(self.have).saturating_sub(ahead)
+    }
+
     /// Since when there has been a hole, if there is one.
     pub(super) fn hole_since(&self) -> Option<u64> {
         self.hole_since
@@ -86,6 +92,8 @@ mod tests {
         assert!(view.take(Seq(3), 20) && view.take(Seq(4), 30));
         assert_eq!((view.cursor(), view.hole_since()), (Seq(1), Some(20)));
         assert!(!view.take(Seq(3), 40), "known, though ahead");
+        assert_eq!((view.missing_up_to(Seq(4)), view.missing_up_to(Seq(6))), (1, 3));
+        assert_eq!(view.missing_up_to(Seq(1)), 0);
         assert!(view.take(Seq(2), 50));
         assert_eq!((view.cursor(), view.hole_since()), (Seq(4), None));
         assert!(!view.take(Seq(4), 60));

@@ -289,6 +289,7 @@ impl<'a> World<'a> {
             client_message_id: &client_message_id,
             counter,
             intended: self.now,
+            delay: 0,
         }
         .write(128, &mut self.body);
         let sent = Sent { conversation, client_message_id, hash: payload::hash(&self.body) };
