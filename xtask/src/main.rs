@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod abuse;
+mod bench;
 mod browser;
 mod crashes;
 mod fuzz;
@@ -58,6 +59,8 @@ enum Verb {
     Abuse(abuse::Abuse),
     /// The server's memory for each of 15,000 connections that do nothing.
     Idle(rows::Rerun),
+    /// The gateway's processor time for a message or a handshake, beside a floor or a baseline in the same run.
+    Bench(bench::Bench),
     /// Each fuzz target for some minutes.
     Fuzz(fuzz::Fuzz),
 }
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Verb::Planted(rerun) => planted::run(&rerun),
         Verb::Abuse(abuse) => abuse::run(&abuse),
         Verb::Idle(rerun) => idle::run(&rerun),
+        Verb::Bench(bench) => bench::run(&bench),
         Verb::Fuzz(fuzz) => fuzz::run(&fuzz),
     };
     match outcome {

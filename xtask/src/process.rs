@@ -69,6 +69,19 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// A command that runs another on one CPU, before all other work if we may: its arguments follow.
+pub(crate) fn pinned(cpu: u32) -> Command {
+    let mut allowed = Command::new("chrt");
+    allowed.args(["--fifo", "50", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let is_allowed = allowed.status().is_ok_and(|status| status.success());
+    let mut command = Command::new(if is_allowed { "chrt" } else { "taskset" });
+    if is_allowed {
+        command.args(["--fifo", "50", "taskset"]);
+    }
+    command.args(["-c", &cpu.to_string()]);
+    command
+}
+
 /// Where cargo puts a binary of this profile: the folder beside our own binary's.
 pub(crate) fn binary(profile: Profile, name: &str) -> PathBuf {
     let ours = std::env::current_exe().expect("Linux knows the path of a running program");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::process::{Failure, Profile, binary, output};
+use crate::process::{self, Failure, Profile, binary, output};
 
 /// How long a server may take from its start to being ready, recovery of its log included.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) profile: Profile,
     pub(crate) folder: PathBuf,
     pub(crate) flags: Vec<String>,
+    /// The CPU that it has for itself; `None` for all that we may use.
+    pub(crate) cpu: Option<u32>,
 }
 
 impl Plan {
@@ -48,7 +50,7 @@ impl Plan {
             flags.extend([flag.to_owned(), format!("127.0.0.1:{port}")]);
         }
         flags.extend(["--limits.connections_per_address".to_owned(), "100000".to_owned()]);
-        Ok(Self { profile, folder: folder.to_owned(), flags })
+        Ok(Self { profile, folder: folder.to_owned(), flags, cpu: None })
     }
 
     /// Starts it and waits until it is ready.
@@ -61,7 +63,15 @@ impl Plan {
             .append(true)
             .open(&log_path)
             .map_err(Failure::file(&log_path))?;
-        let mut command = Command::new(binary(self.profile, "ringway"));
+        let ringway = binary(self.profile, "ringway");
+        let mut command = match self.cpu {
+            None => Command::new(ringway),
+            Some(cpu) => {
+                let mut command = process::pinned(cpu);
+                command.arg(ringway);
+                command
+            }
+        };
         command.arg("serve").arg("--data.folder").arg(&self.folder).args(&self.flags);
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(Failure::file(&log_path))?).stderr(log);
         let mut child =
