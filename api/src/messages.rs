@@ -3,13 +3,15 @@
 //! A send goes to the router like one from a socket and is answered when it is durable. History is read
 //! from the store, which answers from what is durable: what was acked is in it.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State as From_;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ringway_protocol::client::{Destination, SendFields};
+use ringway_protocol::client::{BodyMemory, Destination, SendFields};
 use ringway_protocol::ids::{ConversationId, Seq};
 use ringway_protocol::trunk::{Operation, Outcome, Target};
 use ringway_protocol::user::UserId;
@@ -234,14 +236,14 @@ impl SendRequest {
                 .transpose()?
                 .map(|id| id.0),
             to: self.to,
-            client_msg_id: key,
-            text,
+            client_msg_id: key.map(Cow::Owned),
+            text: text.map(Cow::Owned),
             ciphertext: ciphertext.map(Bytes::from),
             alg: self.alg,
             media_ids: self.media_ids,
             reply_to: self.reply_to.as_deref().map(names::message_in_body).transpose()?.map(|id| id.0),
         };
-        let send = fields.check()?;
+        let send = fields.check(&mut BodyMemory::default())?;
         let target = match send.destination {
             Destination::Conversation(conversation) => Target::Conversation(conversation),
             Destination::User(sub) => Target::User(names::user(caller, &sub)?),

@@ -5,11 +5,12 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use ringway_protocol::client::{self, Encoding, ServerFrame};
+use ringway_protocol::client::{self, BodyMemory, Encoding};
 use ringway_protocol::entry::{Body, Content, Entry, Message};
 use ringway_protocol::ids::{ConversationId, Epoch, MessageId, Seq, Timestamp};
+use ringway_protocol::live_message::LiveMessage;
 use ringway_protocol::user::{ClientMessageId, UserId};
-use ringway_protocol::websocket::{FrameReader, Opcode, Role, append_masked_frame, frame_with};
+use ringway_protocol::websocket::{FrameReader, Opcode, Role, append_masked_frame, shared_frame};
 
 const SEND: &str = concat!(
     r#"{"type":"send","conversation_id":"7318349394477056","client_msg_id":"0b0f7e0c-6f0e-4c8e-9d3e-1a2b3c4d5e6f","#,
@@ -31,7 +32,8 @@ fn read(criterion: &mut Criterion) {
         );
     });
     criterion.bench_function("read one send (JSON)", |bencher| {
-        bencher.iter(|| client::decode(Encoding::Json, black_box(SEND.as_bytes())));
+        let mut bodies = BodyMemory::default();
+        bencher.iter(|| client::decode_into(Encoding::Json, black_box(SEND.as_bytes()), &mut bodies));
     });
 }
 
@@ -55,12 +57,14 @@ fn deliver(criterion: &mut Criterion) {
         bencher.iter(|| Entry::decode(black_box(&encoded)));
     });
     for encoding in [Encoding::Json, Encoding::Protobuf] {
+        let mut payload = Vec::new();
         criterion.bench_function(&format!("encode one delivery ({encoding:?})"), |bencher| {
-            bencher.iter_batched(
-                || ServerFrame::from_entry(entry.clone(), false),
-                |frame| frame_with(encoding.opcode(), |out| client::encode(encoding, black_box(&frame), out)),
-                BatchSize::SmallInput,
-            );
+            bencher.iter(|| {
+                let live = LiveMessage::read(black_box(&encoded)).expect("a message");
+                payload.clear();
+                client::encode_live(encoding, &live, false, &mut payload);
+                shared_frame(encoding.opcode(), &payload)
+            });
         });
     }
 }

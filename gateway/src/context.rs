@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use ringway_protocol::client::BodyMemory;
 use ringway_protocol::ids::{ConversationId, Position, SessionId, ShardId, Timestamp, mix};
 use ringway_protocol::limits;
 use ringway_protocol::token::KeySet;
@@ -116,6 +117,8 @@ pub struct Context {
     pub(crate) chunks: SendChunks,
     /// Space for one frame's payload, emptied within a call.
     pub(crate) payload: Vec<u8>,
+    /// The memory of what goes to the router.
+    pub(crate) bodies: BodyMemory,
     pub(crate) cursors: CursorKey,
     sessions_open: u64,
 }
@@ -143,6 +146,7 @@ impl Context {
             partial: PartialBudget { used: 0, max: partial_bytes_max },
             chunks: SendChunks::default(),
             payload: Vec::new(),
+            bodies: BodyMemory::default(),
             cursors,
             sessions_open: 0,
         }

@@ -386,7 +386,7 @@ impl<D: Driver> EventLoop<D> {
                 1
             }
             ToEndpoint::FanOut { body, notices } => {
-                let mut delivery = Delivery::new(&body);
+                let mut delivery = Delivery::new(&body, notices.len());
                 for notice in &notices {
                     let Some((slot, connection)) = self.slots.find(notice.connection) else { continue };
                     connection.deliver(&mut self.context, now, &mut delivery);

@@ -3,6 +3,8 @@
 //! - `ids.rs`, `user.rs`: the names of things, one type each.
 //! - `entry.rs`: a place in a conversation's log: a message or a change. One encoding serves the store,
 //!   the trunk and history (`entry_codec.rs`).
+//! - `live_message.rs`: a message borrowed from its entry's bytes, for who only passes it on
+//!   (`protobuf_fields.rs`).
 //! - `trunk/`: what gateways, API and router tell each other, and its bytes between machines.
 //! - `tls/`: TLS 1.3 behind rustls's handshake, for both ends.
 //! - `token.rs`: who a client is, proved by a JWT.
@@ -20,6 +22,8 @@ pub mod entry;
 mod entry_codec;
 pub mod ids;
 pub mod limits;
+pub mod live_message;
+mod protobuf_fields;
 pub mod tls;
 pub mod token;
 pub mod trunk;

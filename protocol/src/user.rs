@@ -53,7 +53,9 @@ impl UserId {
         if tenant_len > NAME_BYTES_MAX {
             return None;
         }
-        Self::new(text.get(1..1 + tenant_len)?, text.get(1 + tenant_len..)?).ok()
+        let sub = text.get(1 + tenant_len..)?;
+        // The bytes are the name's already.
+        check(sub).ok().map(|()| Self(text.into()))
     }
 
     /// The tenant, often empty.

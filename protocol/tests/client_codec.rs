@@ -113,7 +113,7 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
         name().prop_map(|token| ClientFrame::Refresh { token }),
         (destination, client_message_id(), sendable()).prop_map(
             |(destination, client_message_id, message)| {
-                ClientFrame::Send(Box::new(Send { destination, client_message_id, message }))
+                ClientFrame::Send(Send { destination, client_message_id, message })
             }
         ),
         (seqs(), option::of(1u32..))

@@ -1,5 +1,7 @@
-//! One live entry on its way to many sockets: decoded once, encoded once for each form that a recipient
-//! needs, and a reference a recipient.
+//! One live entry on its way to many sockets: read once, encoded once for each form that a recipient needs, and a
+//! reference a recipient. What goes to one socket alone is written into that socket's chunk.
+//!
+//! Nearly all are messages, which are told from the bytes of their entry; changes and media are decoded.
 
 use std::time::Duration;
 
@@ -7,8 +9,10 @@ use bytes::Bytes;
 use ringway_protocol::client::{self, Encoding, ServerFrame};
 use ringway_protocol::entry::Entry;
 use ringway_protocol::ids::Seq;
+use ringway_protocol::live_message::LiveMessage;
 use ringway_protocol::trunk::FanOutBody;
-use ringway_protocol::websocket::frame_with;
+use ringway_protocol::user::UserId;
+use ringway_protocol::websocket::shared_frame;
 
 use super::Session;
 use crate::connection::{Exchange, Step};
@@ -16,35 +20,87 @@ use crate::connection::{Exchange, Step};
 /// An entry with the frames made of it so far.
 pub struct Delivery<'a> {
     body: &'a FanOutBody,
-    /// `None` if the bytes are no entry: each recipient gets a gap instead.
-    entry: Option<Entry>,
+    said: Said<'a>,
+    /// Whether somebody else gets it too.
+    is_shared: bool,
     /// By encoding, and whether it is for the sender's own devices.
     frames: [[Option<Bytes>; 2]; 2],
 }
 
+/// What the bytes of a body say.
+enum Said<'a> {
+    Message(LiveMessage<'a>),
+    Other(Box<Entry>),
+    /// They are no entry: each recipient gets a gap instead.
+    Nothing,
+}
+
 impl<'a> Delivery<'a> {
-    /// Decodes the entry of a body.
-    pub fn new(body: &'a FanOutBody) -> Self {
-        let entry = Entry::decode_shared(&body.entry)
-            .inspect_err(|error| {
-                tracing::error!(conversation = %body.conversation, seq = %body.seq, %error, "a bad entry");
-            })
-            .ok();
-        Self { body, entry, frames: Default::default() }
+    /// Reads the entry of a body that goes to so many.
+    pub fn new(body: &'a FanOutBody, recipients: usize) -> Self {
+        let said = match LiveMessage::read(&body.entry) {
+            Some(message) => Said::Message(message),
+            None => match Entry::decode_shared(&body.entry) {
+                Ok(entry) => Said::Other(Box::new(entry)),
+                Err(error) => {
+                    tracing::error!(conversation = %body.conversation, seq = %body.seq, %error, "a bad entry");
+                    Said::Nothing
+                }
+            },
+        };
+        Self { body, said, is_shared: recipients > 1, frames: Default::default() }
     }
 
-    /// The whole WebSocket frame in this form.
-    fn frame(&mut self, encoding: Encoding, for_sender: bool) -> Option<Bytes> {
-        let entry = self.entry.as_ref()?;
+    /// Whether this user sent it, from a device that knows it by its idempotency key.
+    fn is_from(&self, user: &UserId) -> bool {
+        match &self.said {
+            Said::Message(message) => {
+                message.sender.as_bytes() == user.as_bytes() && message.client_message_id.is_some()
+            }
+            Said::Other(entry) => entry.sender == *user && entry.client_message_id.is_some(),
+            Said::Nothing => false,
+        }
+    }
+
+    fn accepted_at(&self) -> u64 {
+        match &self.said {
+            Said::Message(message) => message.server_ts.0,
+            Said::Other(entry) => entry.server_ts.0,
+            Said::Nothing => 0,
+        }
+    }
+
+    /// Queues the frame in this form.
+    fn queue(&mut self, exchange: &mut Exchange<'_>, encoding: Encoding, for_sender: bool) {
         let form = match encoding {
             Encoding::Json => 0,
             Encoding::Protobuf => 1,
         };
-        let frame = self.frames[form][usize::from(for_sender)].get_or_insert_with(|| {
-            let frame = ServerFrame::from_entry(entry.clone(), for_sender);
-            frame_with(encoding.opcode(), |out| client::encode(encoding, &frame, out))
-        });
-        Some(frame.clone())
+        if let Some(frame) = &self.frames[form][usize::from(for_sender)] {
+            return exchange.output.push(frame.clone());
+        }
+        if matches!(self.said, Said::Nothing) {
+            return;
+        }
+        let mut payload = std::mem::take(&mut exchange.context.payload);
+        payload.clear();
+        match &self.said {
+            Said::Message(message) => client::encode_live(encoding, message, for_sender, &mut payload),
+            Said::Other(entry) => {
+                let frame = ServerFrame::from_entry(Entry::clone(entry), for_sender);
+                client::encode(encoding, &frame, &mut payload);
+            }
+            Said::Nothing => {}
+        }
+        let opcode = encoding.opcode();
+        if self.is_shared {
+            let frame = shared_frame(opcode, &payload);
+            exchange.output.push(frame.clone());
+            self.frames[form][usize::from(for_sender)] = Some(frame);
+        } else {
+            exchange.output.append_frame(&mut exchange.context.chunks, opcode, &payload);
+        }
+        exchange.context.payload = payload;
     }
 }
 
@@ -65,24 +121,18 @@ impl Session {
             // The timer is about to say so; no frame may pass meanwhile.
             return self.check_token(exchange);
         }
-        let for_sender = delivery
-            .entry
-            .as_ref()
-            .is_some_and(|entry| entry.sender == identity.user && entry.client_message_id.is_some());
-        let frame = if has_room { delivery.frame(self.encoding, for_sender) } else { None };
-        let Some(frame) = frame else {
+        let for_sender = delivery.is_from(&identity.user);
+        if !has_room || matches!(delivery.said, Said::Nothing) {
             let after = Seq(delivery.body.seq.0.saturating_sub(1));
             self.gaps_from_here(exchange.context).note(conversation, after);
             return Ok(());
-        };
-        self.tell_gap_before(exchange, conversation);
-        exchange.output.push(frame);
-        exchange.context.metrics.frames_out.increment();
-        if let Some(entry) = &delivery.entry {
-            let told = exchange.context.timestamp(exchange.now).0;
-            let waited = Duration::from_millis(told.saturating_sub(entry.server_ts.0));
-            exchange.context.metrics.delivery.record(waited);
         }
+        self.tell_gap_before(exchange, conversation);
+        delivery.queue(exchange, self.encoding, for_sender);
+        exchange.context.metrics.frames_out.increment();
+        let told = exchange.context.timestamp(exchange.now).0;
+        let waited = Duration::from_millis(told.saturating_sub(delivery.accepted_at()));
+        exchange.context.metrics.delivery.record(waited);
         Ok(())
     }
 }

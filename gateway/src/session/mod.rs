@@ -289,7 +289,7 @@ impl Session {
     }
 
     fn handle_frame(&mut self, exchange: &mut Exchange<'_>, payload: &[u8]) -> Step {
-        let frame = match client::decode(self.encoding, payload) {
+        let frame = match client::decode_into(self.encoding, payload, &mut exchange.context.bodies) {
             Ok(frame) => frame,
             Err(error) => return self.handle_bad_frame(exchange, &error),
         };
@@ -299,7 +299,7 @@ impl Session {
             _ if !self.is_welcome() => {
                 Err(End::close(CloseCode::UNAUTHORIZED, "the first frame must be hello"))
             }
-            ClientFrame::Send(send) => self.handle_send(exchange, *send),
+            ClientFrame::Send(send) => self.handle_send(exchange, send),
             ClientFrame::Refresh { token } => self.handle_refresh(exchange, &token),
             ClientFrame::Sync(sync) => self.handle_sync(exchange, sync),
             ClientFrame::Ping { nonce } => {

@@ -197,7 +197,7 @@ pub fn client_frame(encoding: Encoding, frame: &ClientFrame) -> Vec<u8> {
 }
 
 pub fn send_frame(conversation: u64, id: &str, text: &str) -> ClientFrame {
-    ClientFrame::Send(Box::new(client::Send {
+    ClientFrame::Send(client::Send {
         destination: client::Destination::Conversation(ConversationId(conversation)),
         client_message_id: client_message_id(id),
         message: Message {
@@ -205,7 +205,7 @@ pub fn send_frame(conversation: u64, id: &str, text: &str) -> ClientFrame {
             media_ids: Vec::new(),
             reply_to: None,
         },
-    }))
+    })
 }
 
 /// The upgrade request of an ordinary client.
@@ -284,7 +284,7 @@ impl Gateway {
     /// An entry comes from the router for these.
     pub fn fan_out(&mut self, entry: &Entry, sockets: &mut [&mut Socket]) {
         let body = body_of(entry);
-        let mut delivery = Delivery::new(&body);
+        let mut delivery = Delivery::new(&body, sockets.len());
         for socket in sockets {
             socket.connection.deliver(&mut self.context, self.now, &mut delivery);
         }

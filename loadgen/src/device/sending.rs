@@ -131,7 +131,7 @@ impl Device {
         let Ok(client_message_id) = ClientMessageId::new(id) else { return };
         let counts = &mut context.figures.counts;
         counts.begun += u64::from(outgoing.purpose == Purpose::Scheduled && outgoing.tries == 0);
-        let frame = ClientFrame::Send(Box::new(Send {
+        let frame = ClientFrame::Send(Send {
             destination: Destination::Conversation(outgoing.conversation),
             client_message_id,
             message: Message {
@@ -139,7 +139,7 @@ impl Device {
                 media_ids: Vec::new(),
                 reply_to: None,
             },
-        }));
+        });
         context.recorder.record_at(now, &Event::SendInvoked(self.attempt(id, outgoing)));
         context.figures.counts.attempts += 1;
         self.outbox.attempt(id, now);

@@ -3,8 +3,11 @@
 //! `json_reader.rs` and `protobuf.rs` fill a [`SendFields`] as loosely as it was written; `check` is where
 //! it becomes a [`Send`] or an error that says what to do.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
+use super::body_memory::BodyMemory;
 use super::decode_error::{DecodeCause, invalid};
 use crate::entry::{Body, Message};
 use crate::ids::{ConversationId, MessageId, Seq};
@@ -25,7 +28,7 @@ pub enum ClientFrame {
         token: String,
     },
     /// A message.
-    Send(Box<Send>),
+    Send(Send),
     /// What it has seen.
     Sync(Sync),
     /// A sign of life, answered by a pong.
@@ -90,15 +93,15 @@ pub enum Nonce {
 
 /// The fields of a send as they were written, in whichever encoding or API.
 #[derive(Clone, Debug, Default)]
-pub struct SendFields {
+pub struct SendFields<'a> {
     /// The conversation, or else `to`.
     pub conversation_id: Option<u64>,
     /// A user's `sub`.
     pub to: Option<String>,
     /// The idempotency key.
-    pub client_msg_id: Option<String>,
+    pub client_msg_id: Option<Cow<'a, str>>,
     /// Plain text, or else `ciphertext`.
-    pub text: Option<String>,
+    pub text: Option<Cow<'a, str>>,
     /// The raw bytes, with `alg`.
     pub ciphertext: Option<Bytes>,
     /// The client's name for the algorithm.
@@ -109,12 +112,12 @@ pub struct SendFields {
     pub reply_to: Option<u64>,
 }
 
-impl SendFields {
-    /// Holds them against the rules that every send must keep.
+impl SendFields<'_> {
+    /// Holds them against the rules that every send must keep. A text that is borrowed is put into `bodies`.
     ///
     /// # Errors
     /// [`DecodeCause`], whose text says what to do.
-    pub fn check(self) -> Result<Send, DecodeCause> {
+    pub fn check(self, bodies: &mut BodyMemory) -> Result<Send, DecodeCause> {
         let client_message_id = match self.client_msg_id.as_deref() {
             None | Some("") => {
                 return Err(invalid("send needs a client_msg_id of 1 to 64 bytes, a UUID for example"));
@@ -138,7 +141,7 @@ impl SendFields {
             .map(|media| name(media, "each of media_ids"))
             .collect::<Result<_, _>>()?;
         let message = Message {
-            body: body(self.text, self.ciphertext, self.alg)?,
+            body: body(self.text, self.ciphertext, self.alg, bodies)?,
             media_ids,
             reply_to: self.reply_to.map(MessageId),
         };
@@ -200,14 +203,22 @@ pub(super) fn too_many_conversations() -> DecodeCause {
     ))
 }
 
-fn body(text: Option<String>, ciphertext: Option<Bytes>, alg: Option<String>) -> Result<Body, DecodeCause> {
+fn body(
+    text: Option<Cow<'_, str>>,
+    ciphertext: Option<Bytes>,
+    alg: Option<String>,
+    bodies: &mut BodyMemory,
+) -> Result<Body, DecodeCause> {
     match (text, ciphertext, alg) {
         (Some(_), Some(_), _) => Err(invalid("send takes text or ciphertext, not both")),
         (_, None, Some(_)) => Err(invalid("alg goes with ciphertext")),
         (_, Some(_), None) => Err(invalid("ciphertext needs its alg")),
         (None, Some(data), Some(alg)) => Ok(Body::Ciphertext { alg: name(alg, "alg")?, data }),
         // Without either it is a message of media alone.
-        (text, None, None) => Ok(Body::Text(Bytes::from(text.unwrap_or_default()))),
+        (text, None, None) => Ok(Body::Text(match text.unwrap_or_default() {
+            Cow::Borrowed(text) => bodies.copy(text.as_bytes()),
+            Cow::Owned(text) => text.into(),
+        })),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Unknown fields are skipped. A field that is twice there, or not what it may be, is an error that names
 //! what was expected and where. Ids are decimal strings; JavaScript would round a number past 2^53.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
@@ -10,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
+use super::body_memory::BodyMemory;
 use super::client_frame::{ClientFrame, Hello, Nonce, SendFields, Sync};
 use super::decode_error::{DecodeCause, DecodeError, invalid};
 use crate::ids::{ConversationId, Seq};
@@ -21,15 +23,15 @@ const ERROR_TEXT_BYTES_MAX: usize = 240;
 ///
 /// # Errors
 /// [`DecodeError`], fit to be sent back.
-pub(super) fn decode(json: &[u8]) -> Result<ClientFrame, DecodeError> {
+pub(super) fn decode(json: &[u8], bodies: &mut BodyMemory) -> Result<ClientFrame, DecodeError> {
     let decoded = match leading_type(json) {
-        Some(kind) => decode_of_type(kind, json),
+        Some(kind) => decode_of_type(kind, json, bodies),
         None => {
             let head = read_head(json)?;
             let Some(kind) = head.kind.as_deref() else {
                 return Err(DecodeCause::BadFrame("a frame needs a type, such as \"send\"".to_owned()).into());
             };
-            decode_of_type(kind, json)
+            decode_of_type(kind, json, bodies)
         }
     };
     decoded.map_err(|cause| {
@@ -44,7 +46,7 @@ pub fn lines(json: &str) -> impl Iterator<Item = &str> {
     json.split('\n').map(str::trim_ascii).filter(|line| !line.is_empty())
 }
 
-fn decode_of_type(kind: &str, json: &[u8]) -> Result<ClientFrame, DecodeCause> {
+fn decode_of_type(kind: &str, json: &[u8], bodies: &mut BodyMemory) -> Result<ClientFrame, DecodeCause> {
     Ok(match kind {
         "hello" => {
             let hello: HelloJson = read(kind, json)?;
@@ -58,18 +60,18 @@ fn decode_of_type(kind: &str, json: &[u8]) -> Result<ClientFrame, DecodeCause> {
             ClientFrame::Refresh { token }
         }
         "send" => {
-            let send: SendJson = read(kind, json)?;
+            let send: SendJson<'_> = read(kind, json)?;
             let fields = SendFields {
                 conversation_id: send.conversation_id.map(|id| id.0),
                 to: send.to,
-                client_msg_id: send.client_msg_id,
-                text: send.text,
+                client_msg_id: send.client_msg_id.map(|id| id.0),
+                text: send.text.map(|text| text.0),
                 ciphertext: send.ciphertext.map(|data| data.0),
                 alg: send.alg,
                 media_ids: send.media_ids.unwrap_or_default(),
                 reply_to: send.reply_to.map(|id| id.0),
             };
-            ClientFrame::Send(Box::new(fields.check()?))
+            ClientFrame::Send(fields.check(bodies)?)
         }
         "sync" => {
             let sync: SyncJson = read(kind, json)?;
@@ -150,13 +152,15 @@ struct RefreshJson {
 }
 
 #[derive(serde::Deserialize)]
-struct SendJson {
+struct SendJson<'a> {
     #[serde(rename = "type")]
     _type: Type,
     conversation_id: Option<DecimalId>,
     to: Option<String>,
-    client_msg_id: Option<String>,
-    text: Option<String>,
+    #[serde(borrow)]
+    client_msg_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    text: Option<Text<'a>>,
     ciphertext: Option<Base64>,
     alg: Option<String>,
     media_ids: Option<Vec<String>>,
@@ -176,6 +180,28 @@ struct PingJson {
     #[serde(rename = "type")]
     _type: Type,
     nonce: Option<Nonce>,
+}
+
+/// A string: where it lies, unless it has escapes.
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E: serde::de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
 }
 
 /// A 64-bit id as a decimal string.
@@ -347,6 +373,10 @@ pub(super) fn word<'de, D: Deserializer<'de>, T>(
 mod tests {
     use super::super::error_code::ErrorCode;
     use super::*;
+
+    fn decode(json: &[u8]) -> Result<ClientFrame, DecodeError> {
+        super::decode(json, &mut BodyMemory::default())
+    }
 
     fn error(json: &str) -> DecodeError {
         decode(json.as_bytes()).expect_err(json)

@@ -9,6 +9,7 @@ use super::client_frame::{ClientFrame, Destination, Nonce, Send, Sync};
 use super::server_frame::{ChangeItem, ErrorFrame, LogItem, MessageItem, Placement, ServerFrame, Welcome};
 use crate::entry::{Body, Change, Message, Role};
 use crate::ids::{ConversationId, Seq};
+use crate::live_message::{LiveBody, LiveMessage};
 use crate::user::UserId;
 
 /// Appends a server's frame.
@@ -137,6 +138,29 @@ fn write_item(out: &mut Vec<u8>, item: &LogItem) {
         LogItem::Message(item) => write_message(Object::begin(out), item),
         LogItem::Change(item) => write_change(Object::begin(out), "kind", item),
     }
+}
+
+/// Appends a live message.
+pub(super) fn encode_live(live: &LiveMessage<'_>, for_sender: bool, out: &mut Vec<u8>) {
+    let mut object = Object::of_type(out, "message");
+    object.id("conversation_id", live.conversation.0);
+    object.id("message_id", live.message.0);
+    object.number("seq", live.seq.0);
+    object.text("from", live.from());
+    object.number("server_ts", live.server_ts.0);
+    object.text("kind", "message");
+    match live.body {
+        LiveBody::Text(text) => object.text("text", text),
+        LiveBody::Ciphertext { alg, data } => {
+            object.base64("ciphertext", data);
+            object.text("alg", alg);
+        }
+    }
+    if let Some(message) = live.reply_to {
+        object.id("reply_to", message.0);
+    }
+    object.text_if("client_msg_id", live.client_message_id.filter(|_| for_sender));
+    object.end();
 }
 
 fn write_message(mut object: Object<'_>, item: &MessageItem) {

@@ -6,6 +6,7 @@
 //! `json_server_reader.rs` is the way back, for clients written in Rust. `names.rs` has the words of the
 //! wire.
 
+mod body_memory;
 mod client_frame;
 mod decode_error;
 mod encoding;
@@ -17,6 +18,9 @@ mod names;
 mod protobuf;
 mod server_frame;
 
+use crate::live_message::LiveMessage;
+
+pub use body_memory::BodyMemory;
 pub use client_frame::{ClientFrame, Destination, Hello, Nonce, Send, SendFields, Sync};
 pub use decode_error::{DecodeCause, DecodeError, cut_client_message_id};
 pub use encoding::Encoding;
@@ -33,18 +37,39 @@ pub use server_frame::{
 /// # Errors
 /// [`DecodeError`], whose [`to_frame`](DecodeError::to_frame) is the answer.
 pub fn decode(encoding: Encoding, payload: &[u8]) -> Result<ClientFrame, DecodeError> {
+    decode_into(encoding, payload, &mut BodyMemory::default())
+}
+
+/// The same for who reads many: the body of a send is put into `bodies`.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_into(
+    encoding: Encoding,
+    payload: &[u8],
+    bodies: &mut BodyMemory,
+) -> Result<ClientFrame, DecodeError> {
     match encoding {
-        Encoding::Json => json_reader::decode(payload),
-        Encoding::Protobuf => protobuf::decode(payload),
+        Encoding::Json => json_reader::decode(payload, bodies),
+        Encoding::Protobuf => protobuf::decode(payload, bodies),
     }
 }
 
-/// Appends a server's frame, without a line break. [`crate::websocket::frame_with`] puts it into a
-/// WebSocket frame with no copy.
+/// Appends a server's frame, without a line break. [`crate::websocket::shared_frame`] puts it into a
+/// WebSocket frame.
 pub fn encode(encoding: Encoding, frame: &ServerFrame, out: &mut Vec<u8>) {
     match encoding {
         Encoding::Json => json_writer::encode(frame, out),
         Encoding::Protobuf => protobuf::encode(frame, out),
+    }
+}
+
+/// Appends the frame of a live message: the bytes that [`encode`] gives for its entry. `for_sender` as in
+/// [`LogItem::from_entry`].
+pub fn encode_live(encoding: Encoding, live: &LiveMessage<'_>, for_sender: bool, out: &mut Vec<u8>) {
+    match encoding {
+        Encoding::Json => json_writer::encode_live(live, for_sender, out),
+        Encoding::Protobuf => protobuf::encode_live(live, for_sender, out),
     }
 }
 

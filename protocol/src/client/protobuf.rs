@@ -3,9 +3,12 @@
 //! What arrives goes through the checks of `client_frame.rs`, so that both encodings refuse the same things
 //! with the same words.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::body_memory::BodyMemory;
 use super::client_frame::{ClientFrame, Destination, Hello, Nonce, Send, SendFields, Sync};
 use super::decode_error::{DecodeCause, DecodeError, invalid};
 use super::error_code::ErrorCode;
@@ -15,6 +18,8 @@ use super::server_frame::{
 };
 use crate::entry::{Body, Change, ConversationKind, Message, Role};
 use crate::ids::{ConversationId, MessageId, Seq, Timestamp};
+use crate::live_message::{LiveBody, LiveMessage};
+use crate::protobuf_fields::{FieldReader, append_message};
 use crate::user::{ClientMessageId, UserId};
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]
@@ -29,7 +34,14 @@ use proto::server_frame::Frame as FromServer;
 ///
 /// # Errors
 /// [`DecodeError`], fit to be sent back.
-pub(super) fn decode(payload: &[u8]) -> Result<ClientFrame, DecodeError> {
+pub(super) fn decode(payload: &[u8], bodies: &mut BodyMemory) -> Result<ClientFrame, DecodeError> {
+    if let Some(fields) = plain_send(payload) {
+        return fields.check(bodies).map(ClientFrame::Send).map_err(|cause| {
+            // Which send failed is worth a second look at the bytes.
+            let id = plain_send(payload).and_then(|fields| fields.client_msg_id);
+            DecodeError::new(cause, id.as_deref().filter(|id| !id.is_empty()))
+        });
+    }
     let frame = match proto::ClientFrame::decode(payload) {
         Ok(frame) => frame.frame.ok_or_else(|| no_frame(payload))?,
         Err(error) => {
@@ -43,7 +55,25 @@ pub(super) fn decode(payload: &[u8]) -> Result<ClientFrame, DecodeError> {
         FromClient::Send(send) if !send.client_msg_id.is_empty() => Some(send.client_msg_id.clone()),
         _ => None,
     };
-    client_from_proto(frame).map_err(|cause| DecodeError::new(cause, client_message_id.as_deref()))
+    client_from_proto(frame, bodies).map_err(|cause| DecodeError::new(cause, client_message_id.as_deref()))
+}
+
+/// The fields of a send without media as most encoders write it: in the order of their numbers. `None` for
+/// whatever else, which prost reads.
+fn plain_send(payload: &[u8]) -> Option<SendFields<'_>> {
+    let mut frame = FieldReader::new(payload);
+    let mut send = FieldReader::new(frame.optional_bytes(3)??);
+    let fields = SendFields {
+        conversation_id: send.optional_fixed(1)?,
+        to: send.optional_text(2)?.map(str::to_owned),
+        client_msg_id: Some(send.optional_text(3)?.unwrap_or_default().into()),
+        text: send.optional_text(4)?.map(Cow::Borrowed),
+        ciphertext: send.optional_bytes(5)?.map(Bytes::copy_from_slice),
+        alg: send.optional_text(6)?.map(str::to_owned),
+        media_ids: Vec::new(),
+        reply_to: send.optional_fixed(8)?,
+    };
+    (send.is_at_end() && frame.is_at_end()).then_some(fields)
 }
 
 /// Appends a client's frame.
@@ -54,8 +84,45 @@ pub(super) fn encode_client(frame: &ClientFrame, out: &mut Vec<u8>) {
 
 /// Appends a server's frame.
 pub(super) fn encode(frame: &ServerFrame, out: &mut Vec<u8>) {
+    // What each message is answered with is written without what prost would allocate for it.
+    if let ServerFrame::Ack(ack) = frame {
+        return encode_ack(ack, out);
+    }
     let frame = proto::ServerFrame { frame: Some(server_to_proto(frame)) };
     append(&frame, out);
+}
+
+fn encode_ack(ack: &Ack, out: &mut Vec<u8>) {
+    append_message(3, out, |fields| {
+        fields.bytes(1, Some(ack.client_message_id.as_str().as_bytes()));
+        fields.fixed(2, ack.conversation.0);
+        fields.fixed(3, ack.message.0);
+        fields.varint(4, ack.seq.0);
+        fields.varint(5, ack.server_ts.0);
+        fields.varint(6, u64::from(ack.duplicate));
+    });
+}
+
+/// Appends a live message, field by field in the order of their numbers, as prost does.
+pub(super) fn encode_live(live: &LiveMessage<'_>, for_sender: bool, out: &mut Vec<u8>) {
+    let client_message_id = live.client_message_id.filter(|_| for_sender);
+    let (text, ciphertext) = match live.body {
+        LiveBody::Text(text) => (Some(text), None),
+        LiveBody::Ciphertext { alg, data } => (None, Some((alg, data))),
+    };
+    append_message(4, out, |fields| {
+        fields.fixed(1, live.conversation.0);
+        fields.fixed(2, live.message.0);
+        fields.varint(3, live.seq.0);
+        fields.bytes(4, Some(live.from().as_bytes()));
+        fields.varint(5, live.server_ts.0);
+        fields.bytes(6, Some(b"message"));
+        fields.bytes(7, text.map(str::as_bytes));
+        fields.bytes(8, ciphertext.map(|(_, data)| data));
+        fields.bytes(9, ciphertext.map(|(alg, _)| alg.as_bytes()));
+        fields.optional_fixed(11, live.reply_to.map(|message| message.0));
+        fields.bytes(12, client_message_id.map(str::as_bytes));
+    });
 }
 
 /// Reads a server's frame.
@@ -96,7 +163,7 @@ fn no_frame(mut payload: &[u8]) -> DecodeCause {
     }
 }
 
-fn client_from_proto(frame: FromClient) -> Result<ClientFrame, DecodeCause> {
+fn client_from_proto(frame: FromClient, bodies: &mut BodyMemory) -> Result<ClientFrame, DecodeCause> {
     Ok(match frame {
         FromClient::Hello(hello) => ClientFrame::Hello(Hello::check(
             hello.token,
@@ -113,14 +180,14 @@ fn client_from_proto(frame: FromClient) -> Result<ClientFrame, DecodeCause> {
             let fields = SendFields {
                 conversation_id: send.conversation_id,
                 to: send.to,
-                client_msg_id: Some(send.client_msg_id),
-                text: send.text,
+                client_msg_id: Some(send.client_msg_id.into()),
+                text: send.text.map(Cow::Owned),
                 ciphertext: send.ciphertext,
                 alg: send.alg,
                 media_ids: send.media_ids,
                 reply_to: send.reply_to,
             };
-            ClientFrame::Send(Box::new(fields.check()?))
+            ClientFrame::Send(fields.check(bodies)?)
         }
         FromClient::Sync(sync) => {
             let last_seen = seqs_from_proto(sync.last_seen);

@@ -1,7 +1,7 @@
 //! Messages to frames: one unfragmented frame each, appended to what is to be sent, or as shared bytes.
 //!
 //! A server's frames are not masked (RFC 6455 section 5.1), so one encoding serves all recipients:
-//! [`frame_with`] makes it once. [`append_masked_frame`] is for clients: the load generator and tests.
+//! [`shared_frame`] makes it once. [`append_masked_frame`] is for clients: the load generator and tests.
 
 use bytes::Bytes;
 
@@ -9,30 +9,21 @@ use super::close_code::CloseCode;
 use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, Opcode, encode_frame_header};
 use super::mask::apply_mask;
 
-/// Bytes of the longest header without a mask.
-const SERVER_HEADER_BYTES_MAX: usize = 10;
-
 /// Appends a whole server frame.
 pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     append_header(out, opcode, None, payload.len());
     out.extend_from_slice(payload);
 }
 
-/// A whole server frame whose payload `write` appends: encoded once, with no copy, for any number of
-/// recipients.
-///
-/// `write` must only append to what it is given.
-pub fn frame_with(opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    // The header's length is known only when the payload's is: leave room for the longest, and let the
-    // frame begin where the real one does.
-    let mut frame = vec![0; SERVER_HEADER_BYTES_MAX];
-    write(&mut frame);
-    let payload_len = (frame.len() - SERVER_HEADER_BYTES_MAX) as u64;
-    let header = encode_frame_header(&FrameHeader { fin: true, opcode, mask: None, payload_len });
+/// A whole server frame for any number of recipients, in memory of its size.
+pub fn shared_frame(opcode: Opcode, payload: &[u8]) -> Bytes {
+    let header = FrameHeader { fin: true, opcode, mask: None, payload_len: payload.len() as u64 };
+    let header = encode_frame_header(&header);
     let header = header.as_slice();
-    let start = SERVER_HEADER_BYTES_MAX - header.len();
-    frame[start..SERVER_HEADER_BYTES_MAX].copy_from_slice(header);
-    Bytes::from(frame).slice(start..)
+    let mut frame = Vec::with_capacity(header.len() + payload.len());
+    frame.extend_from_slice(header);
+    frame.extend_from_slice(payload);
+    Bytes::from(frame)
 }
 
 /// Appends a server's Close frame. A reason longer than fits is cut at a character.
@@ -88,7 +79,7 @@ mod tests {
             let payload = vec![b'x'; len];
             let mut appended = Vec::new();
             append_frame(&mut appended, Opcode::Binary, &payload);
-            assert_eq!(frame_with(Opcode::Binary, |out| out.extend_from_slice(&payload)), appended);
+            assert_eq!(shared_frame(Opcode::Binary, &payload), appended);
             let mut reader = FrameReader::new(Role::Client, 70000);
             assert_eq!(reader.next(&mut &mut appended[..]), Ok(Some(Event::Binary(&payload))));
         }
