@@ -18,6 +18,7 @@ use ringway_protocol::trunk::ToRouter;
 use ringway_trunk::Workers;
 
 use crate::clock::Tick;
+use crate::connection::ReadMemory;
 use crate::connection::limits::{GAP_SPREAD_MILLISECONDS, PARTIAL_BYTES_DEFAULT};
 use crate::http_stream::HttpDoor;
 use crate::metrics::CoreMetrics;
@@ -115,6 +116,8 @@ pub struct Context {
     pub(crate) partial: PartialBudget,
     /// The memory of what is to be sent.
     pub(crate) chunks: SendChunks,
+    /// The memory of what arrives in parts.
+    pub(crate) reading: ReadMemory,
     /// Space for one frame's payload, emptied within a call.
     pub(crate) payload: Vec<u8>,
     /// The memory of what goes to the router.
@@ -145,6 +148,7 @@ impl Context {
             random: parts.seed,
             partial: PartialBudget { used: 0, max: partial_bytes_max },
             chunks: SendChunks::default(),
+            reading: ReadMemory::default(),
             payload: Vec::new(),
             bodies: BodyMemory::default(),
             cursors,

@@ -5,6 +5,7 @@
 //! need more.
 
 use ringway_protocol::limits::NAME_BYTES_MAX;
+use ringway_protocol::tls;
 use ringway_protocol::user::NAME_HEADER_BYTES;
 
 /// Bytes from a client that may wait for the HTTP server to read, a connection.
@@ -26,6 +27,10 @@ pub const SMALL_CHUNK_BYTES: usize = 1_280;
 
 /// Free ones that a core keeps.
 pub const SMALL_CHUNKS_KEPT: usize = 4_096;
+
+/// Messages in parts whose memory a core keeps for the next: as many as are split over two receive buffers while
+/// many sockets speak.
+pub const READ_MEMORY_KEPT: usize = 64;
 
 /// Messages that may wait for a core. A message that finds it full comes to its connections as a `gap`,
 /// or to its sender as `unavailable`; a fan-out of any size is one.
@@ -56,7 +61,7 @@ pub const fn table_headroom(slots: u32) -> u32 {
     if slots < 20 { 1 } else { slots / 10 }
 }
 
-const _: () = assert!(SEND_CHUNK_BYTES >= 16 * 1024 + 256, "a full TLS record fits in one send");
+const _: () = assert!(SEND_CHUNK_BYTES >= tls::limits::RECORD_BYTES_MAX, "a full TLS record fits in a chunk");
 
 /// What an idle connection takes that is logged in over a plain socket, term by term, in bytes. It is all that
 /// it takes: no buffer, in neither direction. The kernel's part is no memory of the process; the router's is a
@@ -170,6 +175,10 @@ impl MemoryBudget {
                         * (SEND_CHUNKS_KEPT * SEND_CHUNK_BYTES + SMALL_CHUNKS_KEPT * SMALL_CHUNK_BYTES)
                             as u64,
                 ),
+                (
+                    "memory kept for messages in parts: threads x bytes",
+                    threads * crate::connection::ReadMemory::BYTES_MAX as u64,
+                ),
                 ("tables: connections x (entry + timer + ring's slot)", connections * in_tables),
                 ("idle sessions: connections x (WebSocket + longest names)", connections * on_heap),
                 (
@@ -177,8 +186,8 @@ impl MemoryBudget {
                     connections * crate::tls::STATE_BYTES as u64,
                 ),
                 (
-                    "if all break off in a TLS record: connections x record",
-                    connections * ringway_protocol::tls::limits::RECORD_BYTES_MAX as u64,
+                    "if all break off in a TLS record: connections x chunk",
+                    connections * SEND_CHUNK_BYTES as u64,
                 ),
                 ("if all send at once: connections x chunk", connections * SEND_CHUNK_BYTES as u64),
                 ("if all read slowly: connections x queue", connections * terms.queue_bytes_max as u64),

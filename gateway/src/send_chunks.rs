@@ -1,10 +1,11 @@
-//! The memory that sends are made in: chunks of two sizes, used again, the warmest first.
+//! The memory that sends are made in, and TLS records that come in parts: chunks of two sizes, used again, the warmest first.
 //!
 //! A chunk is filled with all that a pass has for a socket, goes into the ring with the send, and comes
 //! back with its completion. A connection that has nothing to say has none. Most of what is said is short: the
 //! small size keeps the chunks of a thousand sockets in the caches. Free chunks beyond those that are kept go
 //! back to the allocator.
 
+use ringway_protocol::tls::RecordMemory;
 use ringway_ring::Chunk;
 
 use crate::limits::{SEND_CHUNK_BYTES, SEND_CHUNKS_KEPT, SMALL_CHUNK_BYTES, SMALL_CHUNKS_KEPT};
@@ -58,6 +59,17 @@ impl SendChunks {
     pub(crate) fn shrink(&mut self) {
         self.small.truncate(self.small.len() / 2);
         self.large.truncate(self.large.len() / 2);
+    }
+}
+
+/// Also what arrives in a TLS record that does not come at once is gathered in them.
+impl RecordMemory for SendChunks {
+    fn take(&mut self, bytes: usize) -> Vec<u8> {
+        SendChunks::take(self, bytes)
+    }
+
+    fn put(&mut self, memory: Vec<u8>) {
+        SendChunks::put(self, memory);
     }
 }
 

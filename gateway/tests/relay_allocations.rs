@@ -143,7 +143,7 @@ fn a_relayed_message_allocates_nothing_and_one_to_a_room_a_frame() {
     core.allocations(|| drop(core.join(3, 0)));
     let (to_bob, length) = message("U0000002");
     let mut received = vec![0; 64 * 1024];
-    for window in [1, 8] {
+    for window in [1, 8, 32] {
         let frames = to_bob.repeat(window);
         let mut say = || {
             alice.write_all(&frames).unwrap();

@@ -36,7 +36,7 @@ use crate::tls::{Opened, RecordError, RecordLayer, SEAL_OVERHEAD_BYTES};
 pub use crate::session::Delivery;
 pub use frozen::{FreezeError, ThawError};
 pub(crate) use output::Output;
-pub(crate) use websocket::{End, Exchange, Step, WEBSOCKET_BYTES};
+pub(crate) use websocket::{End, Exchange, ReadMemory, Step, WEBSOCKET_BYTES};
 
 use head::{Head, Request, Upgrade, UpgradeKind};
 use http_hand_over::HttpHandOver;
@@ -197,7 +197,7 @@ impl Connection {
             return;
         }
         let was_handshaking = tls.is_handshaking();
-        let Opened { mut apart, in_place, outcome } = tls.open(received);
+        let Opened { mut apart, in_place, outcome } = tls.open(received, &mut context.chunks);
         let (is_handshaking, peer_closed) = (tls.is_handshaking(), tls.peer_has_closed());
         if was_handshaking && !is_handshaking && !matches!(outcome, Err(RecordError::Handshake(_))) {
             context.metrics.handshakes.increment();
@@ -206,6 +206,7 @@ impl Connection {
         // What came whole before a broken record counts.
         if !apart.is_empty() {
             self.handle_plaintext(context, now, &mut apart);
+            context.chunks.put(apart);
         }
         if in_place.start < in_place.end {
             self.handle_plaintext(context, now, &mut received[in_place]);

@@ -2,7 +2,9 @@
 //!
 //! Frames made for this connection alone are joined in private pieces, chunks of the core; a frame made once for
 //! many is a shared piece, of which a connection holds a reference. A piece begins and ends between frames. A
-//! piece that is all that waits is sent as it is; more than one is copied together, so that they are one send.
+//! piece that is all that waits is sent as it is; more than one is copied together, so that they are one send. So
+//! a short frame of many that does not wait alone is copied at once: were it a piece, what waits could be many
+//! small frames of either kind in turn, each with a chunk or a reference that is larger than itself.
 //! The bound is the caller's: `session/` leaves bodies out and closes by [`Output::len`]. Empty, it holds no
 //! heap at all.
 
@@ -12,8 +14,11 @@ use bytes::Bytes;
 use ringway_protocol::websocket::{HEADER_BYTES_MAX, Opcode, Role, append_frame, decode_frame_header};
 use ringway_ring::Chunk;
 
-use crate::limits::SEND_CHUNK_BYTES;
+use crate::limits::{SEND_CHUNK_BYTES, SMALL_CHUNK_BYTES};
 use crate::send_chunks::SendChunks;
+
+/// The longest shared frames that are copied to join others, in bytes: what a short send holds.
+const JOINED_BYTES_MAX: usize = SMALL_CHUNK_BYTES;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Piece {
@@ -83,12 +88,16 @@ impl Output {
         added
     }
 
-    /// Appends a frame that others hold too.
-    pub(crate) fn push(&mut self, frame: Bytes) {
-        if !frame.is_empty() {
-            self.len += frame.len();
-            self.push_piece(Piece::Shared(frame));
+    /// Appends whole frames that others hold too.
+    pub(crate) fn push(&mut self, chunks: &mut SendChunks, frames: Bytes) {
+        if frames.is_empty() {
+            return;
         }
+        if self.front.is_some() && frames.len() <= JOINED_BYTES_MAX {
+            return self.append_bytes(chunks, &frames);
+        }
+        self.len += frames.len();
+        self.push_piece(Piece::Shared(frames));
     }
 
     /// Takes all that waits as it is, if it is one piece of which nothing was taken.
@@ -204,6 +213,14 @@ impl Output {
                 chunks.put(std::mem::replace(piece, larger));
                 true
             }
+            Some(Piece::Shared(short)) if short.len() <= JOINED_BYTES_MAX && bytes <= JOINED_BYTES_MAX => {
+                let mut private = chunks.take(short.len() + bytes);
+                private.extend_from_slice(short);
+                if let Some(last) = self.last_piece() {
+                    *last = Piece::Private(private);
+                }
+                true
+            }
             _ => false,
         };
         if !joins {
@@ -244,8 +261,8 @@ mod tests {
     #[test]
     fn one_piece_is_sent_as_it_is_and_several_are_copied_together() {
         let (mut chunks, mut output) = (SendChunks::default(), Output::default());
-        let frame = Bytes::from_static(b"shared");
-        output.push(frame.clone());
+        let frame = Bytes::from(vec![b's'; JOINED_BYTES_MAX + 1]);
+        output.push(&mut chunks, frame.clone());
         let Some(Chunk::Shared(whole)) = output.take_whole() else { panic!("a shared chunk") };
         assert_eq!(whole.as_ptr(), frame.as_ptr(), "not copied");
 
@@ -255,13 +272,51 @@ mod tests {
         assert_eq!(whole, b"one two");
 
         output.append_bytes(&mut chunks, b"a ");
-        output.push(frame);
+        output.push(&mut chunks, frame.clone());
         output.append_bytes(&mut chunks, b" b");
         assert!(output.take_whole().is_none());
         assert_eq!(taken(&mut output, &mut chunks, 3), b"a s");
         assert!(output.take_whole().is_none(), "a piece that was begun is no whole one");
-        assert_eq!(taken(&mut output, &mut chunks, 100), b"hared b");
+        assert_eq!(taken(&mut output, &mut chunks, usize::MAX), [&frame[1..], b" b"].concat());
         assert_eq!(output, Output::default());
+    }
+
+    #[test]
+    fn short_frames_of_many_that_meet_others_are_one_piece_with_them() {
+        let (mut chunks, mut output) = (SendChunks::default(), Output::default());
+        let frame = Bytes::from_static(b"\x81\x06shared");
+        output.push(&mut chunks, frame.clone());
+        output.push(&mut chunks, frame.clone());
+        output.append_bytes(&mut chunks, b"\x81\x05alone");
+        output.push(&mut chunks, frame.clone());
+        let Some(Chunk::Owned(whole)) = output.take_whole() else { panic!("one chunk") };
+        assert_eq!(whole, [&frame[..], &frame, b"\x81\x05alone", &frame].concat());
+        assert_eq!(whole.capacity(), SMALL_CHUNK_BYTES);
+
+        // Also when the socket is in the middle of the first.
+        output.push(&mut chunks, frame.clone());
+        assert_eq!(taken(&mut output, &mut chunks, 3), frame[..3]);
+        output.append_bytes(&mut chunks, b"\x81\x05alone");
+        assert_eq!(output.len(), 5 + 7);
+        output.drop_untouched();
+        assert_eq!(taken(&mut output, &mut chunks, 99), frame[3..]);
+    }
+
+    #[test]
+    fn what_waits_takes_little_more_memory_than_it_is_long() {
+        let (mut chunks, mut output) = (SendChunks::default(), Output::default());
+        while output.len() < 256 * 1024 {
+            output.push(&mut chunks, Bytes::from(vec![b'd'; 100]));
+            output.append_bytes(&mut chunks, &[b'p'; 20]);
+        }
+        let pieces = output.front.iter().chain(output.rest.iter().flat_map(|rest| rest.iter()));
+        let memory: usize = pieces
+            .map(|piece| match piece {
+                Piece::Private(bytes) => bytes.capacity() + size_of::<Piece>(),
+                Piece::Shared(bytes) => bytes.len() + size_of::<Piece>(),
+            })
+            .sum();
+        assert!(memory <= output.len() * 5 / 4, "{memory} bytes for {}", output.len());
     }
 
     #[test]

@@ -12,8 +12,8 @@ use ringway_protocol::ids::ConnectionId;
 use ringway_protocol::limits::SILENCE_MILLISECONDS;
 use ringway_protocol::token::Claims;
 use ringway_protocol::websocket::{
-    CONTROL_PAYLOAD_BYTES_MAX, CloseCode, Event, FrameReader, HEADER_BYTES_MAX, Opcode, Role, append_close,
-    append_close_answer,
+    CONTROL_PAYLOAD_BYTES_MAX, CloseCode, Event, FrameReader, HEADER_BYTES_MAX, Opcode, PartialMemory, Role,
+    append_close, append_close_answer,
 };
 
 use super::limits::{
@@ -24,6 +24,7 @@ use super::output::Output;
 use super::{Phase, TrunkEvent};
 use crate::clock::Tick;
 use crate::context::Context;
+use crate::limits::READ_MEMORY_KEPT;
 use crate::relay::RelayName;
 use crate::send_chunks::SendChunks;
 use crate::session::{Delivery, Session};
@@ -74,6 +75,32 @@ const _: () = assert!(size_of::<WebSocket>() <= 128, "what every idle session ha
 
 /// Bytes that an upgraded connection takes on the heap.
 pub(crate) const WEBSOCKET_BYTES: usize = size_of::<WebSocket>();
+
+/// The memory of messages that come in parts, of connections that no longer need it: a core's.
+pub(crate) struct ReadMemory {
+    partial: PartialMemory,
+    #[expect(clippy::vec_box, reason = "a connection has it boxed, and moves the box")]
+    unfinished: Vec<Box<Unfinished>>,
+}
+
+impl Default for ReadMemory {
+    fn default() -> Self {
+        Self { partial: PartialMemory::keeping(READ_MEMORY_KEPT), unfinished: Vec::new() }
+    }
+}
+
+impl ReadMemory {
+    /// What it keeps at most, in bytes.
+    pub(crate) const BYTES_MAX: usize =
+        READ_MEMORY_KEPT * (PartialMemory::bytes_each_max() + size_of::<Unfinished>());
+
+    fn put(&mut self, mut unfinished: Box<Unfinished>) {
+        if self.unfinished.len() < READ_MEMORY_KEPT {
+            *unfinished = Unfinished::default();
+            self.unfinished.push(unfinished);
+        }
+    }
+}
 
 /// What was received and is no message yet; only while there is something.
 #[derive(Default)]
@@ -153,7 +180,7 @@ impl WebSocket {
     ) -> Self {
         let unfinished = Some(Box::new(Unfinished { held, message_since, share: 0 }));
         let mut websocket = Self { reader, mode, unfinished, heard, closing };
-        websocket.drop_finished();
+        websocket.drop_finished(&mut ReadMemory::default());
         websocket
     }
 
@@ -162,7 +189,7 @@ impl WebSocket {
         let share = self.unfinished_bytes();
         // Without room it stays uncounted until it changes, and is closed then.
         if share > 0 && context.partial.replace(0, share) {
-            self.unfinished().share = share;
+            self.unfinished(&mut context.reading).share = share;
         }
         if let Mode::Chat(session) = &self.mode
             && session.is_counted()
@@ -219,7 +246,7 @@ impl WebSocket {
     /// Frames of the relay for many.
     pub(super) fn take_shared(&mut self, exchange: &mut Exchange<'_>, frames: &Bytes) -> Step {
         if self.takes_relayed(exchange, frames.len())? {
-            exchange.output.push(frames.clone());
+            exchange.output.push(&mut exchange.context.chunks, frames.clone());
         }
         Ok(())
     }
@@ -237,7 +264,7 @@ impl WebSocket {
     /// Takes bytes that arrived.
     pub(super) fn handle_received(&mut self, exchange: &mut Exchange<'_>, received: &mut [u8]) -> Step {
         if self.is_paused(exchange.output) {
-            self.unfinished().held.extend_from_slice(received);
+            self.unfinished(&mut exchange.context.reading).held.extend_from_slice(received);
         } else {
             self.read(exchange, received)?;
         }
@@ -248,7 +275,7 @@ impl WebSocket {
     /// end a pause.
     pub(super) fn go_on(&mut self, exchange: &mut Exchange<'_>) -> Step {
         if !self.held().is_empty() && !self.is_paused(exchange.output) {
-            let mut held = std::mem::take(&mut self.unfinished().held);
+            let mut held = std::mem::take(&mut self.unfinished(&mut exchange.context.reading).held);
             self.read(exchange, &mut held)?;
             self.account(exchange)?;
         }
@@ -381,7 +408,7 @@ impl WebSocket {
         let mut rest = received;
         let mut frames = 0;
         let ended = loop {
-            let event = match self.reader.next(&mut rest) {
+            let event = match self.reader.next_with(&mut rest, &mut exchange.context.reading.partial) {
                 Ok(Some(event)) => event,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(End::Close(error.close_code(), error.to_string().into())),
@@ -402,7 +429,7 @@ impl WebSocket {
                 Mode::Chat(session) => session.is_paused(),
             };
             if paused {
-                self.hold(rest);
+                self.hold(rest, &mut exchange.context.reading);
                 break Ok(());
             }
         };
@@ -419,7 +446,7 @@ impl WebSocket {
             (true, _) => Some(exchange.now),
         };
         if message_since != self.message_since() {
-            self.unfinished().message_since = message_since;
+            self.unfinished(&mut exchange.context.reading).message_since = message_since;
         }
         Ok(())
     }
@@ -433,9 +460,9 @@ impl WebSocket {
                 let reason = "the server holds too many messages in part: come back later";
                 return Err(End::close(CloseCode::OVERLOADED, reason));
             }
-            self.unfinished().share = share;
+            self.unfinished(&mut exchange.context.reading).share = share;
         }
-        self.drop_finished();
+        self.drop_finished(&mut exchange.context.reading);
         Ok(())
     }
 
@@ -444,9 +471,9 @@ impl WebSocket {
         self.unfinished.as_ref().map_or(&[], |unfinished| &unfinished.held)
     }
 
-    fn hold(&mut self, rest: &[u8]) {
+    fn hold(&mut self, rest: &[u8], memory: &mut ReadMemory) {
         if !rest.is_empty() {
-            self.unfinished().held = rest.to_vec();
+            self.unfinished(memory).held = rest.to_vec();
         }
     }
 
@@ -455,18 +482,21 @@ impl WebSocket {
         self.unfinished.as_ref()?.message_since
     }
 
-    fn unfinished(&mut self) -> &mut Unfinished {
-        self.unfinished.get_or_insert_default()
+    fn unfinished(&mut self, memory: &mut ReadMemory) -> &mut Unfinished {
+        self.unfinished.get_or_insert_with(|| memory.unfinished.pop().unwrap_or_default())
     }
 
     fn unfinished_bytes(&self) -> usize {
         self.reader.heap_bytes() + self.unfinished.as_ref().map_or(0, |unfinished| unfinished.held.capacity())
     }
 
-    fn drop_finished(&mut self) {
-        self.unfinished.take_if(|unfinished| {
+    fn drop_finished(&mut self, memory: &mut ReadMemory) {
+        let finished = self.unfinished.take_if(|unfinished| {
             unfinished.held.is_empty() && unfinished.message_since.is_none() && unfinished.share == 0
         });
+        if let Some(finished) = finished {
+            memory.put(finished);
+        }
     }
 
     fn give_back_share(&mut self, context: &mut Context) {

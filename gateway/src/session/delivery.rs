@@ -77,7 +77,7 @@ impl<'a> Delivery<'a> {
             Encoding::Protobuf => 1,
         };
         if let Some(frame) = &self.frames[form][usize::from(for_sender)] {
-            return exchange.output.push(frame.clone());
+            return exchange.output.push(&mut exchange.context.chunks, frame.clone());
         }
         if matches!(self.said, Said::Nothing) {
             return;
@@ -95,7 +95,7 @@ impl<'a> Delivery<'a> {
         let opcode = encoding.opcode();
         if self.is_shared {
             let frame = shared_frame(opcode, &payload);
-            exchange.output.push(frame.clone());
+            exchange.output.push(&mut exchange.context.chunks, frame.clone());
             self.frames[form][usize::from(for_sender)] = Some(frame);
         } else {
             exchange.output.append_frame(&mut exchange.context.chunks, opcode, &payload);

@@ -18,6 +18,7 @@ use ringway_protocol::tls::{
 use rustls::ServerConfig;
 
 use super::tls12::Tls12;
+use crate::send_chunks::SendChunks;
 
 /// What a record adds to its plaintext at most, in either version: in TLS 1.2 5 bytes of header, an
 /// explicit nonce of 8 and a tag of 16, in TLS 1.3 less.
@@ -115,8 +116,8 @@ impl RecordLayer {
         }
     }
 
-    /// Opens what arrived, in place where it can.
-    pub(crate) fn open(&mut self, received: &mut [u8]) -> Opened {
+    /// Opens what arrived, in place where it can. What lies apart is in one of the chunks.
+    pub(crate) fn open(&mut self, received: &mut [u8], chunks: &mut SendChunks) -> Opened {
         let used = match self.shake_hands(received) {
             Ok(Some(used)) => used,
             Ok(None) => return Opened::nothing(Ok(())),
@@ -125,7 +126,7 @@ impl RecordLayer {
         let received = &mut received[used..];
         match &mut self.state {
             State::Open(layer) => {
-                let tls::Opened { gathered, in_place, outcome } = layer.open(received);
+                let tls::Opened { gathered, in_place, outcome } = layer.open_with(received, chunks);
                 let in_place = in_place.start + used..in_place.end + used;
                 Opened { apart: gathered, in_place, outcome: outcome.map_err(RecordError::Record) }
             }

@@ -29,7 +29,7 @@ pub use error::{RecordError, SealError, SecretLengthError, ThawError};
 pub use handshake::{
     ClientHandshake, Endpoint, Established, GATHERED_BYTES_MAX, Handshake, HandshakeError, ServerHandshake,
 };
-pub use record_layer::{Direction, Opened, RecordLayer};
+pub use record_layer::{Direction, Heap, Opened, RecordLayer, RecordMemory};
 pub use secret_log::{SecretLog, with_client_secrets, with_server_secrets};
 pub use suite::{SECRET_BYTES_MAX, Suite};
 

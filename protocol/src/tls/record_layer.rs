@@ -1,7 +1,7 @@
 //! One TLS 1.3 connection behind its handshake, without a socket.
 //!
-//! Received bytes are opened where they lie; a record that spans two receptions is gathered in a vector
-//! that goes away with it. What is sealed is sealed at its place in the chunk that will be sent. Answers
+//! Received bytes are opened where they lie; a record that spans two receptions is gathered in memory
+//! ([`RecordMemory`]) that goes away with it. What is sealed is sealed at its place in the chunk that will be sent. Answers
 //! that the protocol asks for (a key update, the last alert) wait as flags, not as bytes, so a peer cannot
 //! make them pile up; [`RecordLayer::seal`] and [`RecordLayer::take_outgoing`] put them into the stream.
 //!
@@ -76,6 +76,30 @@ impl Opened {
     }
 }
 
+/// Where the memory comes from in which a record is gathered that does not arrive at once: an event loop has
+/// chunks to use again, others the heap ([`Heap`]).
+pub trait RecordMemory {
+    /// An empty vector with room for so many bytes.
+    fn take(&mut self, bytes: usize) -> Vec<u8>;
+
+    /// One that is no longer used.
+    fn put(&mut self, memory: Vec<u8>);
+}
+
+/// Memory as the allocator has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heap;
+
+impl RecordMemory for Heap {
+    fn take(&mut self, bytes: usize) -> Vec<u8> {
+        Vec::with_capacity(bytes)
+    }
+
+    fn put(&mut self, memory: Vec<u8>) {
+        drop(memory);
+    }
+}
+
 /// The secret of one direction, and how many records it has had.
 #[derive(Clone, Copy)]
 pub struct Direction<'a> {
@@ -131,13 +155,23 @@ impl RecordLayer {
     ///
     /// When it fails, the alert that is due is queued, nothing more is read and nothing more is sealed.
     pub fn open(&mut self, received: &mut [u8]) -> Opened {
-        self.open_bounded(received, RECORDS_A_KEY_MAX)
+        self.open_with(received, &mut Heap)
     }
 
-    fn open_bounded(&mut self, received: &mut [u8], records_a_key: u64) -> Opened {
+    /// The same with memory of the caller's, who gives [`Opened::gathered`] back to it if it is not empty.
+    pub fn open_with(&mut self, received: &mut [u8], memory: &mut impl RecordMemory) -> Opened {
+        self.open_bounded(received, memory, RECORDS_A_KEY_MAX)
+    }
+
+    fn open_bounded(
+        &mut self,
+        received: &mut [u8],
+        memory: &mut impl RecordMemory,
+        records_a_key: u64,
+    ) -> Opened {
         let mut opened = Opened { gathered: Vec::new(), in_place: 0..0, outcome: Ok(()) };
         opened.outcome = match self.reading {
-            Reading::Open => self.open_records(received, &mut opened.gathered, &mut opened.in_place),
+            Reading::Open => self.open_records(received, memory, &mut opened.gathered, &mut opened.in_place),
             Reading::Closed => Ok(()),
             Reading::Failed => Err(RecordError::Over),
         };
@@ -274,6 +308,7 @@ impl RecordLayer {
     fn open_records(
         &mut self,
         received: &mut [u8],
+        memory: &mut impl RecordMemory,
         plaintext: &mut Vec<u8>,
         in_place: &mut Range<usize>,
     ) -> Result<(), RecordError> {
@@ -285,11 +320,13 @@ impl RecordLayer {
         };
         let mut used = 0;
         if !self.gathered.is_empty() {
-            let Some(taken) = complete(&mut self.gathered, received)? else { return Ok(()) };
+            let Some(taken) = complete(&mut self.gathered, received, memory)? else { return Ok(()) };
             used = taken;
             let mut record = std::mem::take(&mut self.gathered);
             let content = opening.open(&mut record)?;
-            if !content.is_empty() {
+            if content.is_empty() {
+                memory.put(record);
+            } else {
                 record.copy_within(content.clone(), 0);
                 record.truncate(content.len());
                 *plaintext = record;
@@ -300,7 +337,8 @@ impl RecordLayer {
             let record = match read_header(left)? {
                 Some((_, len)) if len <= left.len() => &mut left[..len],
                 _ => {
-                    self.gathered = left.to_vec();
+                    self.gathered = memory.take(left.len());
+                    self.gathered.extend_from_slice(left);
                     return Ok(());
                 }
             };
@@ -376,7 +414,11 @@ impl Opening<'_> {
 
 /// Moves bytes off the front of `received` to `gathered` until that is one whole record; answers how many
 /// it took, or `None` when they do not suffice and all were taken.
-fn complete(gathered: &mut Vec<u8>, received: &[u8]) -> Result<Option<usize>, RecordError> {
+fn complete(
+    gathered: &mut Vec<u8>,
+    received: &[u8],
+    memory: &mut impl RecordMemory,
+) -> Result<Option<usize>, RecordError> {
     let mut used = 0;
     loop {
         let wanted = match read_header(gathered)? {
@@ -390,7 +432,9 @@ fn complete(gathered: &mut Vec<u8>, received: &[u8]) -> Result<Option<usize>, Re
         let taken = missing.min(received.len() - used);
         if gathered.capacity() - gathered.len() < taken {
             // It doubles as vectors do, but no further than the record's end.
-            gathered.reserve_exact(taken.max(gathered.len()).min(missing));
+            let mut larger = memory.take(gathered.len() + taken.max(gathered.len()).min(missing));
+            larger.extend_from_slice(gathered);
+            memory.put(std::mem::replace(gathered, larger));
         }
         gathered.extend_from_slice(&received[used..used + taken]);
         used += taken;
@@ -441,7 +485,7 @@ mod tests {
     }
 
     fn open(layer: &mut RecordLayer, bound: u64, mut received: Vec<u8>) -> Result<Vec<u8>, RecordError> {
-        let opened = layer.open_bounded(&mut received, bound);
+        let opened = layer.open_bounded(&mut received, &mut Heap, bound);
         opened.outcome.map(|()| received[opened.in_place].to_vec())
     }
 

@@ -24,7 +24,7 @@ pub use frame::{
 };
 pub use frozen_reader::ThawError;
 pub use mask::apply_mask;
-pub use reader::{Event, FrameReader};
+pub use reader::{Event, FrameReader, PartialMemory};
 pub use writer::{
     append_close, append_close_answer, append_frame, append_masked_close, append_masked_frame, shared_frame,
 };

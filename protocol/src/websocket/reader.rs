@@ -8,7 +8,9 @@
 //! sections 5.5.1 and 7.1.7). `frozen_reader.rs` moves a reader to another process, also mid-frame.
 
 use super::close_code::CloseCode;
-use super::frame::{FrameError, FrameHeader, HEADER_BYTES_MAX, Opcode, Role, decode_frame_header};
+use super::frame::{
+    CONTROL_PAYLOAD_BYTES_MAX, FrameError, FrameHeader, HEADER_BYTES_MAX, Opcode, Role, decode_frame_header,
+};
 use super::mask::apply_mask;
 
 /// What a peer said.
@@ -59,6 +61,43 @@ pub(super) struct Partial {
     pub(super) lent: Lent,
 }
 
+/// Memory for what is incomplete, of readers that no longer need it. By default it keeps none.
+#[derive(Debug, Default)]
+pub struct PartialMemory {
+    #[expect(clippy::vec_box, reason = "a reader has it boxed, and moves the box")]
+    free: Vec<Box<Partial>>,
+    kept_max: usize,
+}
+
+/// Longest payload whose memory is kept, in bytes.
+const PAYLOAD_KEPT_BYTES_MAX: usize = 4 * 1024;
+
+impl PartialMemory {
+    /// Keeps so many at most, of [`bytes_each_max`](Self::bytes_each_max) each.
+    pub fn keeping(kept_max: usize) -> Self {
+        Self { free: Vec::new(), kept_max }
+    }
+
+    /// What one of them takes at most, in bytes.
+    pub const fn bytes_each_max() -> usize {
+        size_of::<Partial>() + PAYLOAD_KEPT_BYTES_MAX + 2 * CONTROL_PAYLOAD_BYTES_MAX
+    }
+
+    fn take(&mut self) -> Box<Partial> {
+        self.free.pop().unwrap_or_default()
+    }
+
+    fn put(&mut self, mut partial: Box<Partial>) {
+        if self.free.len() < self.kept_max && partial.payload.capacity() <= PAYLOAD_KEPT_BYTES_MAX {
+            let Partial { mut payload, mut control, .. } = std::mem::take(&mut *partial);
+            payload.clear();
+            control.clear();
+            *partial = Partial { payload, control, ..Partial::default() };
+            self.free.push(partial);
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ArrivingFrame {
     pub(super) opcode: Opcode,
@@ -106,12 +145,24 @@ impl FrameReader {
         &'a mut self,
         received: &mut &'input mut [u8],
     ) -> Result<Option<Event<'a>>, FrameError> {
-        self.let_go();
+        self.next_with(received, &mut PartialMemory::default())
+    }
+
+    /// The same for who has many readers: the memory of what is incomplete comes from `memory` and goes back there.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn next_with<'a, 'input: 'a>(
+        &'a mut self,
+        received: &mut &'input mut [u8],
+        memory: &mut PartialMemory,
+    ) -> Result<Option<Event<'a>>, FrameError> {
+        self.let_go(memory);
         if self.ended {
             *received = &mut [];
             return Ok(None);
         }
-        match self.advance(received) {
+        match self.advance(received, memory) {
             Ok(Some(Found::Lent)) => self.lend().map(Some),
             Ok(Some(Found::InPlace(opcode, payload))) => self.event(opcode, payload).map(Some),
             Ok(None) => Ok(None),
@@ -140,6 +191,7 @@ impl FrameReader {
     fn advance<'input>(
         &mut self,
         received: &mut &'input mut [u8],
+        memory: &mut PartialMemory,
     ) -> Result<Option<Found<'input>>, FrameError> {
         while !received.is_empty() {
             if self.partial.as_ref().is_some_and(|partial| partial.frame.is_some()) {
@@ -148,7 +200,7 @@ impl FrameReader {
                 }
                 continue;
             }
-            let Some(header) = self.take_header(received)? else { return Ok(None) };
+            let Some(header) = self.take_header(received, memory)? else { return Ok(None) };
             self.check_sequence(&header)?;
             let is_whole = header.payload_len <= received.len() as u64
                 && header.fin
@@ -160,7 +212,7 @@ impl FrameReader {
                 }
                 return Ok(Some(Found::InPlace(header.opcode, payload)));
             }
-            if self.begin(&header)? {
+            if self.begin(&header, memory)? {
                 return Ok(Some(Found::Lent));
             }
         }
@@ -168,7 +220,11 @@ impl FrameReader {
     }
 
     /// The next header, joined with the part of it that came before.
-    fn take_header(&mut self, received: &mut &mut [u8]) -> Result<Option<FrameHeader>, FrameError> {
+    fn take_header(
+        &mut self,
+        received: &mut &mut [u8],
+        memory: &mut PartialMemory,
+    ) -> Result<Option<FrameHeader>, FrameError> {
         let kept = self.partial.as_ref().map_or(0, |partial| usize::from(partial.header_len));
         if kept == 0
             && let Some((header, len)) = decode_frame_header(received, self.role)?
@@ -176,14 +232,14 @@ impl FrameReader {
             take_front(received, len);
             return Ok(Some(header));
         }
-        let partial = self.partial.get_or_insert_default();
+        let partial = self.partial.get_or_insert_with(|| memory.take());
         let fresh = received.len().min(HEADER_BYTES_MAX - kept);
         partial.header[kept..kept + fresh].copy_from_slice(&received[..fresh]);
         match decode_frame_header(&partial.header[..kept + fresh], self.role)? {
             Some((header, len)) => {
                 partial.header_len = 0;
                 take_front(received, len - kept);
-                self.drop_idle_partial();
+                self.drop_idle_partial(memory);
                 Ok(Some(header))
             }
             None => {
@@ -216,8 +272,8 @@ impl FrameReader {
 
     /// Keeps a frame whose payload is not all here, or whose message has other fragments. True if that
     /// is its end already, because it has no payload.
-    fn begin(&mut self, header: &FrameHeader) -> Result<bool, FrameError> {
-        let partial = self.partial.get_or_insert_default();
+    fn begin(&mut self, header: &FrameHeader, memory: &mut PartialMemory) -> Result<bool, FrameError> {
+        let partial = self.partial.get_or_insert_with(|| memory.take());
         match header.opcode {
             Opcode::Text => partial.message = Some(MessageKind::Text),
             Opcode::Binary => partial.message = Some(MessageKind::Binary),
@@ -316,7 +372,7 @@ impl FrameReader {
     }
 
     /// Forgets what the last event pointed at.
-    fn let_go(&mut self) {
+    fn let_go(&mut self, memory: &mut PartialMemory) {
         if self.ended {
             self.partial = None;
             return;
@@ -326,20 +382,20 @@ impl FrameReader {
             Lent::Nothing => return,
             Lent::Message => {
                 partial.message = None;
-                partial.payload = Vec::new();
+                partial.payload.clear();
                 partial.valid_len = 0;
             }
             Lent::Control => {
                 partial.frame = None;
-                partial.control = Vec::new();
+                partial.control.clear();
             }
         }
-        self.drop_idle_partial();
+        self.drop_idle_partial(memory);
     }
 
-    fn drop_idle_partial(&mut self) {
-        if self.partial.as_ref().is_some_and(|partial| partial.is_idle()) {
-            self.partial = None;
+    fn drop_idle_partial(&mut self, memory: &mut PartialMemory) {
+        if let Some(idle) = self.partial.take_if(|partial| partial.is_idle()) {
+            memory.put(idle);
         }
     }
 }
@@ -427,6 +483,28 @@ mod tests {
         assert_eq!(text, "grüß");
         assert!(range.contains(&text.as_ptr()), "not copied");
         assert_eq!(reader.heap_bytes(), 0);
+    }
+
+    #[test]
+    fn memory_that_is_kept_serves_the_next_message_of_another_and_shows_it_nothing() {
+        let mut memory = PartialMemory::keeping(1);
+        let mut places = Vec::new();
+        for word in ["first words", "then others"] {
+            let mut reader = FrameReader::new(Role::Server, 1024);
+            let mut bytes = masked(true, Opcode::Text, word.as_bytes());
+            let (front, back) = bytes.split_at_mut(9);
+            assert_eq!(reader.next_with(&mut &mut front[..], &mut memory), Ok(None));
+            assert!(reader.is_mid_message());
+            let mut received = back;
+            let Ok(Some(Event::Text(text))) = reader.next_with(&mut received, &mut memory) else {
+                panic!("a text")
+            };
+            assert_eq!(text, word);
+            places.push(text.as_ptr());
+            assert_eq!(reader.next_with(&mut received, &mut memory), Ok(None));
+            assert_eq!(reader.heap_bytes(), 0);
+        }
+        assert_eq!(places[0], places[1]);
     }
 
     #[test]
