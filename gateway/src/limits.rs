@@ -61,10 +61,11 @@ pub const fn table_headroom(slots: u32) -> u32 {
     if slots < 20 { 1 } else { slots / 10 }
 }
 
+const _: () = assert!(SEND_CHUNK_BYTES >= tls::HELLO_GATHERED_BYTES_MAX, "and a hello takes no more");
 const _: () = assert!(SEND_CHUNK_BYTES >= tls::limits::RECORD_BYTES_MAX, "a full TLS record fits in a chunk");
 
-/// What an idle connection takes that is logged in over a plain socket, term by term, in bytes. It is all that
-/// it takes: no buffer, in neither direction. The kernel's part is no memory of the process; the router's is a
+/// What an idle connection takes that is logged in, over a plain socket or [over TLS](Self::over_tls), term by term,
+/// in bytes. It is all that it takes: no buffer, in neither direction, and nothing of rustls's or aws-lc's. The kernel's part is no memory of the process; the router's is a
 /// seat for each worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdleConnection {
@@ -80,6 +81,8 @@ pub struct IdleConnection {
     pub user: usize,
     /// The name of its device, shared in the same way.
     pub device: usize,
+    /// Secrets, keys and counts of TLS 1.3, a block on the heap; nothing on a plain socket.
+    pub tls: usize,
 }
 
 impl IdleConnection {
@@ -93,7 +96,13 @@ impl IdleConnection {
             // A byte for the length of the tenant.
             user: NAME_HEADER_BYTES + 1 + user_bytes,
             device: NAME_HEADER_BYTES + device_bytes,
+            tls: 0,
         }
+    }
+
+    /// The same over TLS 1.3.
+    pub const fn over_tls(self) -> Self {
+        Self { tls: crate::tls::STATE_BYTES, ..self }
     }
 
     /// Bytes in tables, which are there in any case.
@@ -103,16 +112,17 @@ impl IdleConnection {
 
     /// Bytes that are asked of the allocator.
     pub const fn on_heap(&self) -> usize {
-        self.websocket + self.user + self.device
+        self.websocket + self.user + self.device + self.tls
     }
 
     /// The sum of the terms, each block as large as the allocator makes it.
     pub const fn total(&self) -> usize {
-        self.in_tables() + block_bytes(self.websocket) + block_bytes(self.user) + block_bytes(self.device)
+        let blocks = block_bytes(self.websocket) + block_bytes(self.user) + block_bytes(self.device);
+        self.in_tables() + blocks + block_bytes(self.tls)
     }
 }
 
-/// The block that mimalloc has for so many bytes: up to 64 a multiple of 16, from there on four sizes to each
+/// The block that mimalloc has for so many bytes, none for none: up to 64 a multiple of 16, from there on four sizes to each
 /// doubling.
 const fn block_bytes(bytes: usize) -> usize {
     if bytes <= 64 {
@@ -125,6 +135,11 @@ const fn block_bytes(bytes: usize) -> usize {
 const _: () = assert!(
     IdleConnection::new(16, 32).total() <= 408,
     "512 bytes a connection, less the router's part and what the allocator does not fill"
+);
+
+const _: () = assert!(
+    IdleConnection::new(16, 32).over_tls().total() <= 664,
+    "1,024 bytes a connection over TLS, less the same"
 );
 
 /// What a gateway may need in memory, term by term, in bytes.
@@ -186,7 +201,11 @@ impl MemoryBudget {
                     connections * crate::tls::STATE_BYTES as u64,
                 ),
                 (
-                    "if all break off in a TLS record: connections x chunk",
+                    "if all are in their TLS handshake: connections x state",
+                    connections * crate::tls::HANDSHAKE_BYTES_MAX as u64,
+                ),
+                (
+                    "if all break off in a TLS record or hello: connections x chunk",
                     connections * SEND_CHUNK_BYTES as u64,
                 ),
                 ("if all send at once: connections x chunk", connections * SEND_CHUNK_BYTES as u64),
@@ -236,7 +255,8 @@ mod tests {
 
     #[test]
     fn blocks_are_those_of_the_allocator() {
-        let blocks = [(1, 16), (24, 32), (64, 64), (65, 80), (113, 128), (128, 128), (129, 160), (145, 160)];
+        let blocks =
+            [(0, 0), (1, 16), (24, 32), (64, 64), (65, 80), (113, 128), (128, 128), (129, 160), (145, 160)];
         for (bytes, block) in blocks {
             assert_eq!(block_bytes(bytes), block, "{bytes}");
         }

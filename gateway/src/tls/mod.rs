@@ -22,6 +22,10 @@ pub(crate) use record_layer::{Opened, RecordError, RecordLayer, SEAL_OVERHEAD_BY
 /// What the TLS state of an open TLS 1.3 connection takes, in bytes: one allocation.
 pub const STATE_BYTES: usize = size_of::<RecordLayer>();
 
+/// What a TLS 1.3 connection takes in its handshake beside what it gathers, in bytes: rustls's state and ours, with
+/// what aws-lc has on the heap of C, and our messages until they are sent.
+pub const HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
+
 /// What an operator may choose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {

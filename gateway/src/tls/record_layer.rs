@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use bytes::BufMut;
 use ringway_protocol::byte_cursor::{ByteCursor, put_bytes};
-use ringway_protocol::tls::{
-    self, Established, GATHERED_BYTES_MAX, HandshakeError, SealError, ServerHandshake,
-};
+use ringway_protocol::tls::{self, Established, HandshakeError, SealError, ServerHandshake};
 use rustls::ServerConfig;
 
 use super::tls12::Tls12;
@@ -41,8 +39,8 @@ pub(crate) enum RecordError {
     /// The same of TLS 1.2.
     #[error("{0}")]
     Tls12(rustls::Error),
-    /// A record or handshake message longer than rustls takes.
-    #[error("more than {GATHERED_BYTES_MAX} bytes arrived without a whole record")]
+    /// A TLS 1.2 handshake message that goes on and on.
+    #[error("more than a record arrived that says nothing")]
     TooLong,
     /// A TLS 1.2 key has sealed as much as it may.
     #[error("the connection's keys are used up")]

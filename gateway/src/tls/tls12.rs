@@ -3,11 +3,15 @@
 //!
 //! It stands on rustls's unbuffered interface, so that no buffer stays with an idle connection.
 
-use ringway_protocol::tls::{GATHERED_BYTES_MAX, limits::PLAINTEXT_BYTES_MAX};
+use ringway_protocol::tls::limits::{HEADER_BYTES, PLAINTEXT_BYTES_MAX};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 
 use super::record_layer::{RecordError, SEAL_OVERHEAD_BYTES};
+
+/// A whole record, in bytes (RFC 5246 section 6.2.3): behind its handshake a client has nothing to say that
+/// takes more than one.
+const RECORD_BYTES_MAX: usize = HEADER_BYTES + PLAINTEXT_BYTES_MAX + 2_048;
 
 /// One connection's state: about 3.5 KB with what rustls keeps on the heap.
 pub(super) struct Tls12 {
@@ -44,7 +48,7 @@ impl Tls12 {
             gathered.drain(..consumed);
             self.gathered = gathered;
         }
-        if self.gathered.len() > GATHERED_BYTES_MAX {
+        if self.gathered.len() > RECORD_BYTES_MAX {
             return Err(RecordError::TooLong);
         }
         Ok(())

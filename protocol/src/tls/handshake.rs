@@ -20,7 +20,7 @@ use rustls::{
 use rustls_pki_types::ServerName;
 
 use super::Role;
-use super::limits::{HEADER_BYTES, PLAINTEXT_BYTES_MAX};
+use super::limits::{HEADER_BYTES, PLAINTEXT_BYTES_MAX, RECORD_BYTES_MAX};
 use super::record_layer::{Direction, RecordLayer};
 use super::secret_log::{CaughtSecrets, catching};
 use super::suite::Suite;
@@ -29,6 +29,10 @@ use super::traffic_keys::TrafficKeys;
 /// Received bytes that do not yet make a record or a handshake message, at most: 64 KiB is the longest
 /// handshake message that rustls takes, and one record may be begun behind it.
 pub const GATHERED_BYTES_MAX: usize = 64 * 1024 + PLAINTEXT_BYTES_MAX + 512;
+
+/// The same for a server: what a client says in its handshake, a hello with its tickets above all, fits in one
+/// record by far, and who says it is a stranger.
+pub const HELLO_GATHERED_BYTES_MAX: usize = RECORD_BYTES_MAX;
 
 /// Types of TLS records (RFC 8446 section 5.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;
@@ -43,9 +47,9 @@ pub enum HandshakeError {
     /// The peer said that it sends nothing more.
     #[error("the peer closed in the middle of the handshake")]
     PeerClosed,
-    /// Longer than rustls takes.
-    #[error("more than {GATHERED_BYTES_MAX} bytes arrived without a whole handshake message")]
-    TooLong,
+    /// Longer than rustls takes, or a server a stranger's.
+    #[error("more than {0} bytes arrived without a whole handshake message")]
+    TooLong(usize),
     /// The configuration does not show its secrets.
     #[error(
         "the TLS configuration shows no secrets: make it with tls::with_server_secrets or with_client_secrets"
@@ -71,6 +75,8 @@ pub trait Endpoint: Deref<Target: Deref<Target = CommonState>> + Sized + private
     type Data;
     /// Its name here.
     const ROLE: Role;
+    /// Bytes that may be gathered.
+    const GATHERED_BYTES_MAX: usize;
 
     /// rustls's step.
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
@@ -91,6 +97,7 @@ mod private {
 impl Endpoint for UnbufferedServerConnection {
     type Data = ServerConnectionData;
     const ROLE: Role = Role::Server;
+    const GATHERED_BYTES_MAX: usize = HELLO_GATHERED_BYTES_MAX;
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
@@ -104,6 +111,7 @@ impl Endpoint for UnbufferedServerConnection {
 impl Endpoint for UnbufferedClientConnection {
     type Data = ClientConnectionData;
     const ROLE: Role = Role::Client;
+    const GATHERED_BYTES_MAX: usize = GATHERED_BYTES_MAX;
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
@@ -202,15 +210,25 @@ impl<E: Endpoint> Handshake<E> {
         let mut used = 0;
         while used < received.len() && !self.is_done {
             let left = &received[used..];
-            let taken = self.missing().min(left.len());
+            let room = E::GATHERED_BYTES_MAX.saturating_sub(self.gathered.len());
+            if room == 0 {
+                return Err(HandshakeError::TooLong(E::GATHERED_BYTES_MAX));
+            }
+            let taken = self.missing().min(left.len()).min(room);
+            if self.gathered.capacity() - self.gathered.len() < taken {
+                // It doubles as vectors do, but not past its bound.
+                self.gathered.reserve_exact(taken.max(self.gathered.len()).min(room));
+            }
             self.gathered.extend_from_slice(&left[..taken]);
             used += taken;
             self.advance()?;
-            if self.gathered.len() > GATHERED_BYTES_MAX {
-                return Err(HandshakeError::TooLong);
-            }
         }
         Ok(used)
+    }
+
+    /// Bytes on the heap for what has arrived and is not whole.
+    pub fn gathered_bytes(&self) -> usize {
+        self.gathered.capacity()
     }
 
     /// Whether something waits to be sent.

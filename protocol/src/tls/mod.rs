@@ -27,7 +27,8 @@ mod traffic_keys;
 pub use alert::Alert;
 pub use error::{RecordError, SealError, SecretLengthError, ThawError};
 pub use handshake::{
-    ClientHandshake, Endpoint, Established, GATHERED_BYTES_MAX, Handshake, HandshakeError, ServerHandshake,
+    ClientHandshake, Endpoint, Established, GATHERED_BYTES_MAX, HELLO_GATHERED_BYTES_MAX, Handshake,
+    HandshakeError, ServerHandshake,
 };
 pub use record_layer::{Direction, Heap, Opened, RecordLayer, RecordMemory};
 pub use secret_log::{SecretLog, with_client_secrets, with_server_secrets};

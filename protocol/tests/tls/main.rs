@@ -3,6 +3,7 @@
 
 mod broken_peer;
 mod frozen;
+mod hostile_hello;
 mod pair;
 mod rfc8448;
 mod rustls_peer;
