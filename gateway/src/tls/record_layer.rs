@@ -204,13 +204,14 @@ impl RecordLayer {
         layer.frozen_bytes_max() + size_of::<u32>() + outgoing
     }
 
-    /// Appends the state to `out`. It consumes the layer: who thaws the bytes is its one owner.
+    /// Appends the state to `out`. It consumes the layer, and wipes it where it is: who thaws the bytes is its one
+    /// owner.
     ///
     /// # Panics
     /// If it is not [movable](Self::is_movable).
-    pub(crate) fn freeze(self, out: &mut Vec<u8>) {
-        let State::Open(layer) = self.state else { panic!("only an open TLS 1.3 connection moves") };
-        layer.freeze(out);
+    pub(crate) fn freeze(mut self: Box<Self>, out: &mut Vec<u8>) {
+        let State::Open(layer) = &mut self.state else { panic!("only an open TLS 1.3 connection moves") };
+        layer.freeze_in_place(out);
         match &self.outgoing {
             Some(outgoing) => put_bytes(out, &outgoing.bytes[outgoing.taken..]),
             None => out.put_u32_le(0),

@@ -36,7 +36,13 @@ impl RecordLayer {
     }
 
     /// Appends the whole state to `out`. It consumes the layer: who thaws the bytes is its one owner.
-    pub fn freeze(self, out: &mut Vec<u8>) {
+    pub fn freeze(mut self, out: &mut Vec<u8>) {
+        self.freeze_in_place(out);
+    }
+
+    /// The same for who has the layer inside of something: moved out of there it would leave its secrets behind.
+    /// What is left is over, and has other keys: it opens nothing and seals nothing.
+    pub fn freeze_in_place(&mut self, out: &mut Vec<u8>) {
         out.put_u8(VERSION);
         out.put_u16_le(self.suite().number());
         out.put_u8(match self.role {
@@ -69,6 +75,10 @@ impl RecordLayer {
         });
         out.put_u8(u8::from(key_update_asked));
         put_bytes(out, &self.gathered);
+        self.gathered = Vec::new();
+        (self.reading, self.writing) = (Reading::Failed, Writing::Ended);
+        self.transmit.wipe();
+        self.receive.wipe();
     }
 
     /// Makes a layer of what [`freeze`](Self::freeze) gave, off the front of `cursor`.

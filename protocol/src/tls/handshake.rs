@@ -22,7 +22,7 @@ use rustls_pki_types::ServerName;
 use super::Role;
 use super::limits::{HEADER_BYTES, PLAINTEXT_BYTES_MAX, RECORD_BYTES_MAX};
 use super::record_layer::{Direction, RecordLayer};
-use super::secret_log::{CaughtSecrets, catching};
+use super::secret_log::{CaughtSecrets, Secret, catching};
 use super::suite::Suite;
 use super::traffic_keys::TrafficKeys;
 
@@ -143,7 +143,7 @@ pub enum Established<E> {
 /// A handshake under way: about 1.2 KB and what rustls keeps on the heap. Box it.
 pub struct Handshake<E> {
     connection: E,
-    secrets: CaughtSecrets,
+    secrets: Option<Box<CaughtSecrets>>,
     /// What arrived and rustls has not let go of.
     gathered: Vec<u8>,
     /// Where in `gathered` the first record begins that rustls was not shown whole.
@@ -187,7 +187,7 @@ impl<E: Endpoint> Handshake<E> {
     fn new(connection: E) -> Self {
         Self {
             connection,
-            secrets: CaughtSecrets::default(),
+            secrets: None,
             gathered: Vec::new(),
             shown: 0,
             outgoing: Vec::new(),
@@ -260,19 +260,21 @@ impl<E: Endpoint> Handshake<E> {
         let number = self.connection.negotiated_cipher_suite().map(|suite| suite.suite());
         let suite = number.and_then(|number| Suite::from_number(number.into()));
         let suite = suite.ok_or(HandshakeError::Suite(number))?;
-        let CaughtSecrets { client: Some(client), server: Some(server) } = self.secrets else {
+        let caught = self.secrets.as_deref().ok_or(HandshakeError::SecretsHidden)?;
+        let [client, server] = [&caught.client, &caught.server].map(Secret::as_slice);
+        let (Some(client), Some(server)) = (client, server) else {
             return Err(HandshakeError::SecretsHidden);
         };
         let (transmit, receive) = match E::ROLE {
-            Role::Server => (&server, &client),
-            Role::Client => (&client, &server),
+            Role::Server => (server, client),
+            Role::Client => (client, server),
         };
         let extracted = self.connection.extract().map_err(HandshakeError::Tls)?;
         let layer = RecordLayer::new(
             E::ROLE,
             suite,
-            Direction { secret: transmit.as_slice(), sequence: extracted.tx.0 },
-            Direction { secret: receive.as_slice(), sequence: extracted.rx.0 },
+            Direction { secret: transmit, sequence: extracted.tx.0 },
+            Direction { secret: receive, sequence: extracted.rx.0 },
         )
         .map_err(|_| HandshakeError::SecretsDiffer)?;
         let same = gives(&layer.transmit, &extracted.tx.1) && gives(&layer.receive, &extracted.rx.1);

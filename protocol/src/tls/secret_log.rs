@@ -14,7 +14,7 @@ use zeroize::Zeroize;
 use super::suite::SECRET_BYTES_MAX;
 
 thread_local! {
-    static CAUGHT: RefCell<Option<CaughtSecrets>> = const { RefCell::new(None) };
+    static CAUGHT: RefCell<Option<Box<CaughtSecrets>>> = const { RefCell::new(None) };
 }
 
 const CLIENT: &str = "CLIENT_TRAFFIC_SECRET_0";
@@ -29,8 +29,8 @@ impl KeyLog for SecretLog {
         CAUGHT.with_borrow_mut(|caught| {
             let Some(caught) = caught else { return };
             match label {
-                CLIENT => caught.client = Secret::new(secret),
-                SERVER => caught.server = Secret::new(secret),
+                CLIENT => caught.client.set(secret),
+                SERVER => caught.server.set(secret),
                 _ => {}
             }
         });
@@ -55,21 +55,31 @@ pub fn with_client_secrets(mut config: ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// One secret.
+/// One secret, or none yet. It is written where it stays, and wiped there: a value that moves leaves its bytes
+/// behind.
 pub(super) struct Secret {
     bytes: [u8; SECRET_BYTES_MAX],
     len: usize,
 }
 
+impl Default for Secret {
+    fn default() -> Self {
+        Self { bytes: [0; SECRET_BYTES_MAX], len: 0 }
+    }
+}
+
 impl Secret {
-    fn new(secret: &[u8]) -> Option<Self> {
-        let mut bytes = [0; SECRET_BYTES_MAX];
-        bytes.get_mut(..secret.len())?.copy_from_slice(secret);
-        Some(Self { bytes, len: secret.len() })
+    /// One that is longer than any is none.
+    fn set(&mut self, secret: &[u8]) {
+        self.len = 0;
+        if let Some(place) = self.bytes.get_mut(..secret.len()) {
+            place.copy_from_slice(secret);
+            self.len = secret.len();
+        }
     }
 
-    pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
+    pub(super) fn as_slice(&self) -> Option<&[u8]> {
+        self.bytes.get(..self.len).filter(|secret| !secret.is_empty())
     }
 }
 
@@ -82,15 +92,15 @@ impl Drop for Secret {
 /// What a handshake has shown so far.
 #[derive(Default)]
 pub(super) struct CaughtSecrets {
-    pub(super) client: Option<Secret>,
-    pub(super) server: Option<Secret>,
+    pub(super) client: Secret,
+    pub(super) server: Secret,
 }
 
 /// Calls rustls for one connection, and adds to `secrets` what it shows meanwhile.
-pub(super) fn catching<T>(secrets: &mut CaughtSecrets, call: impl FnOnce() -> T) -> T {
-    CAUGHT.set(Some(std::mem::take(secrets)));
+pub(super) fn catching<T>(secrets: &mut Option<Box<CaughtSecrets>>, call: impl FnOnce() -> T) -> T {
+    CAUGHT.set(Some(secrets.take().unwrap_or_default()));
     let answer = call();
-    *secrets = CAUGHT.take().expect("nobody else takes them");
+    *secrets = CAUGHT.take();
     answer
 }
 
@@ -100,15 +110,19 @@ mod tests {
 
     #[test]
     fn only_the_connection_at_work_sees_a_secret() {
-        let mut secrets = CaughtSecrets::default();
+        let mut secrets = None;
         SecretLog.log(CLIENT, &[], &[1; 32]);
         catching(&mut secrets, || SecretLog.log(SERVER, &[], &[2; 48]));
-        assert!(secrets.client.is_none());
-        assert_eq!(secrets.server.as_ref().unwrap().as_slice(), [2; 48]);
+        let place = std::ptr::from_ref(secrets.as_deref().unwrap());
+        assert!(secrets.as_ref().unwrap().client.as_slice().is_none());
+        assert_eq!(secrets.as_ref().unwrap().server.as_slice().unwrap(), [2; 48]);
         catching(&mut secrets, || SecretLog.log(CLIENT, &[], &[3; 32]));
-        assert_eq!(secrets.client.as_ref().unwrap().as_slice(), [3; 32]);
-        assert_eq!(secrets.server.as_ref().unwrap().as_slice(), [2; 48], "it stays");
+        assert_eq!(secrets.as_ref().unwrap().client.as_slice().unwrap(), [3; 32]);
+        assert_eq!(secrets.as_ref().unwrap().server.as_slice().unwrap(), [2; 48], "it stays");
+        assert_eq!(std::ptr::from_ref(secrets.as_deref().unwrap()), place, "where it was");
         SecretLog.log(CLIENT, &[], &[4; 32]);
-        assert_eq!(secrets.client.as_ref().unwrap().as_slice(), [3; 32]);
+        catching(&mut secrets, || SecretLog.log(SERVER, &[], &[5; 49]));
+        assert_eq!(secrets.as_ref().unwrap().client.as_slice().unwrap(), [3; 32]);
+        assert!(secrets.as_ref().unwrap().server.as_slice().is_none(), "no suite has one so long");
     }
 }

@@ -61,6 +61,14 @@ impl TrafficKeys {
         &self.iv
     }
 
+    /// Forgets secret and keys, and counts to the end: no record is made with what is left.
+    pub(super) fn wipe(&mut self) {
+        self.sequence = u64::MAX;
+        self.secret.zeroize();
+        self.key.zeroize();
+        self.iv.zeroize();
+    }
+
     /// RFC 8446 section 7.3.
     fn derive(&mut self) {
         let suite = self.suite;
@@ -94,9 +102,7 @@ impl TrafficKeys {
 
 impl Drop for TrafficKeys {
     fn drop(&mut self) {
-        self.secret.zeroize();
-        self.key.zeroize();
-        self.iv.zeroize();
+        self.wipe();
     }
 }
 
