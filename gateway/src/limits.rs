@@ -209,7 +209,15 @@ impl MemoryBudget {
                     connections * SEND_CHUNK_BYTES as u64,
                 ),
                 ("if all send at once: connections x chunk", connections * SEND_CHUNK_BYTES as u64),
-                ("if all read slowly: connections x queue", connections * terms.queue_bytes_max as u64),
+                (
+                    // A piece of a queue is at least half full.
+                    "if all read slowly: connections x 2 x queue",
+                    connections * 2 * terms.queue_bytes_max as u64,
+                ),
+                (
+                    "if all speak HTTP, or have not yet said what: connections x (input + output)",
+                    connections * (HTTP_INPUT_BYTES_MAX + HTTP_OUTPUT_BYTES_MAX) as u64,
+                ),
                 ("messages in parts: threads x bytes", threads * terms.partial_bytes_max as u64),
             ],
         }
@@ -249,7 +257,7 @@ mod tests {
             partial_bytes_max: 1 << 28,
         });
         assert_eq!(budget.terms()[0].1, 2 * 1_024 * 4_096);
-        assert!(budget.total() > 1_000 * 262_144);
+        assert!(budget.total() > 2 * 1_000 * 262_144);
         assert!(budget.to_string().ends_with("at most"));
     }
 

@@ -4,6 +4,9 @@
 
 use crate::chunk::Chunk;
 
+/// Bytes of a slot in the table.
+pub(crate) const SLOT_BYTES: usize = size_of::<u32>();
+
 /// The chunks of a driver's sends.
 #[derive(Default)]
 pub(crate) struct Chunks {

@@ -148,8 +148,8 @@ const GENERATION_MAX: u32 = (1 << 28) - 1;
 /// Where a socket has its generation, the cancelling of an accept has this.
 const OF_LISTENER: u32 = u32::MAX;
 
-/// Bytes that a slot takes here, whatever its socket does.
-pub const SLOT_BYTES: usize = size_of::<Slot>();
+/// Bytes that a slot takes here and in its driver's table of sends, whatever its socket does.
+pub const SLOT_BYTES: usize = size_of::<Slot>() + crate::chunks::SLOT_BYTES;
 
 impl Slot {
     fn is(&self, flag: u16) -> bool {
