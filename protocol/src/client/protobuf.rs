@@ -543,3 +543,52 @@ fn role(name: &str) -> Result<Role, DecodeCause> {
 fn client_message_id(id: &str) -> Result<ClientMessageId, DecodeCause> {
     ClientMessageId::new(id).map_err(|error| invalid(format!("client_msg_id: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A send's fields as any client may write them, also such as no send has.
+    fn fields() -> impl Strategy<Value = proto::Send> {
+        let text = || proptest::option::of("[ -~ü]{0,80}");
+        let media = proptest::collection::vec("[a-z]{1,5}", 0..2);
+        let bytes = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50));
+        let ids = proptest::array::uniform2(proptest::option::of(any::<u64>()));
+        (ids, text(), "[ -~ü]{0,70}", text(), bytes, text(), media).prop_map(
+            |([conversation_id, reply_to], to, client_msg_id, text, ciphertext, alg, media_ids)| {
+                proto::Send {
+                    conversation_id,
+                    to,
+                    client_msg_id,
+                    text,
+                    ciphertext: ciphertext.map(Bytes::from),
+                    alg,
+                    media_ids,
+                    reply_to,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_send_that_is_read_by_hand_says_what_prost_reads(
+            send in fields(),
+            place in any::<prop::sample::Index>(),
+            flip in 0u8..9,
+        ) {
+            let has_media = !send.media_ids.is_empty();
+            let mut bytes = Vec::new();
+            append(&proto::ClientFrame { frame: Some(FromClient::Send(send)) }, &mut bytes);
+            prop_assert_eq!(plain_send(&bytes).is_none(), has_media);
+            let place = place.index(bytes.len());
+            bytes[place] ^= if flip < 8 { 1 << flip } else { 0 };
+            let Some(by_hand) = plain_send(&bytes) else { return Ok(()) };
+            let frame = proto::ClientFrame::decode(&bytes[..]).expect("prost reads it too").frame;
+            let mut bodies = BodyMemory::default();
+            let by_prost = client_from_proto(frame.expect("a send"), &mut bodies);
+            prop_assert_eq!(by_hand.check(&mut bodies).map(ClientFrame::Send), by_prost);
+        }
+    }
+}
