@@ -7,8 +7,11 @@ mod tls;
 
 pub use tls::{tls_peer, tls_records};
 
-use ringway_protocol::client::{Encoding, decode, decode_server, encode, encode_client};
+use ringway_protocol::client::{
+    Encoding, ServerFrame, decode, decode_server, encode, encode_client, encode_live,
+};
 use ringway_protocol::entry::Entry;
+use ringway_protocol::live_message::LiveMessage;
 use ringway_protocol::trunk::codec::{
     decode_to_endpoint, decode_to_router, encode_to_endpoint, encode_to_router,
 };
@@ -77,8 +80,18 @@ pub fn client_protobuf(data: &[u8]) {
     client(Encoding::Protobuf, data);
 }
 
-/// A log entry: no panic, and an entry that was read comes back.
+/// A log entry: no panic, an entry that was read comes back, and a message that is told from its bytes is told as
+/// the entry is.
 pub fn entry(data: &[u8]) {
+    if let Some(live) = LiveMessage::read(data) {
+        let entry = Entry::decode(data).expect("the whole reader takes it too");
+        for (encoding, for_sender) in Encoding::ALL.into_iter().flat_map(|one| [(one, false), (one, true)]) {
+            let (mut told, mut expected) = (Vec::new(), Vec::new());
+            encode_live(encoding, &live, for_sender, &mut told);
+            encode(encoding, &ServerFrame::from_entry(entry.clone(), for_sender), &mut expected);
+            assert_eq!(told, expected);
+        }
+    }
     if let Ok(entry) = Entry::decode(data) {
         assert_eq!(Entry::decode(&entry.encode()).as_ref(), Ok(&entry));
         let _ = entry.body_hash();
