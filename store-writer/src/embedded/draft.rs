@@ -130,13 +130,21 @@ impl<'a> Draft<'a> {
     }
 
     /// The batch, with the row of `meta`; that row; and the last seqs once it is written.
-    pub(super) fn finish(self, database: &Database) -> (OwnedWriteBatch, MetaRow, LastSeqs) {
+    ///
+    /// The rows are in the order of their keys: fjall looks for the place of each from the top of its table, and
+    /// what that walks over is then still in the processor's cache.
+    pub(super) fn finish(mut self, database: &Database) -> (OwnedWriteBatch, MetaRow, LastSeqs) {
         let count = self.messages.len() + self.rows.len() + 1;
         let mut batch = OwnedWriteBatch::with_capacity(database.clone(), count);
+        self.messages.sort_unstable_by_key(|(key, _)| *key);
         for (key, value) in self.messages {
             batch.insert(self.tables.of(Table::Messages), &key[..], value);
         }
-        for ((table, key), value) in self.rows {
+        let mut rows: Vec<_> = self.rows.into_iter().collect();
+        rows.sort_unstable_by(|((table, key), _), ((other_table, other_key), _)| {
+            (*table as u8, key).cmp(&(*other_table as u8, other_key))
+        });
+        for ((table, key), value) in rows {
             match value {
                 Some(value) => batch.insert(self.tables.of(table), key, value),
                 None => batch.remove(self.tables.of(table), key),
