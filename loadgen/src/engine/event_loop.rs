@@ -59,6 +59,9 @@ const BEGUN_A_PASS_MAX: usize = 64;
 /// Sockets that a pass opens, or cuts: with the first step of a handshake some 100 us each.
 pub(super) const SOCKETS_A_PASS_MAX: usize = 8;
 
+/// A worker that in a second had nothing to do for less than this part of it had no room for what it dropped.
+const WAITED_SHARE_MIN: f64 = 0.02;
+
 /// Sends that were not begun so long after the end of their stage never are.
 const OVERDUE_MAX: u64 = SECOND;
 
@@ -114,6 +117,9 @@ pub(crate) struct Engine {
     pub(super) start: Option<u64>,
     pub(super) second: usize,
     pub(super) processor_time: u64,
+    /// Nanoseconds for which nothing was to do, of those since the last second was handed over.
+    pub(super) waited: u64,
+    pub(super) handed_over: u64,
     pub(super) next_tick: u64,
     pub(super) next_look: u64,
     pub(super) leaving_since: Option<u64>,
@@ -203,6 +209,8 @@ impl Engine {
             start: None,
             second: 0,
             processor_time: processor_time(),
+            waited: 0,
+            handed_over: now,
             next_tick: now,
             next_look: now,
             leaving_since: None,
@@ -240,7 +248,11 @@ impl Engine {
             }
             self.flush_all();
             let timeout = self.time_to_wait();
+            let before = clock::now();
             wait(&self.epoll, &mut events, timeout)?;
+            if timeout.tv_sec + timeout.tv_nsec > 0 {
+                self.waited += clock::now() - before;
+            }
             let mut somebody_arrives = false;
             for event in &events {
                 let (flags, data) = (event.flags, event.data);
@@ -484,6 +496,13 @@ impl Engine {
         let processor_time = processor_time();
         let busy = (processor_time - self.processor_time) as f64 / SECOND as f64 * 100.0;
         self.processor_time = processor_time;
+        let now = clock::now();
+        if (self.waited as f64) < (now - self.handed_over) as f64 * WAITED_SHARE_MIN {
+            let starved = self.second_tally.dropped();
+            self.second_tally.starved += starved;
+            self.stage_tally.starved += starved;
+        }
+        (self.waited, self.handed_over) = (0, now);
         let tally = Box::new(std::mem::take(&mut self.second_tally));
         let _ = self.tell(Report::Second { number: self.second, tally, open: self.open, busy });
     }

@@ -16,6 +16,8 @@ pub(crate) struct Tally {
     pub(crate) late: u64,
     /// Sends that were never given to a device, as their stage was over.
     pub(crate) overdue: u64,
+    /// Sends that never began in seconds in which the worker had no moment for them.
+    pub(crate) starved: u64,
     /// Connections that were to be made.
     pub(crate) connects_intended: u64,
     /// Connections that arrived.
@@ -41,6 +43,7 @@ impl Tally {
         self.intended += other.intended;
         self.late += other.late;
         self.overdue += other.overdue;
+        self.starved += other.starved;
         self.connects_intended += other.connects_intended;
         self.connected += other.connected;
         self.reconnects += other.reconnects;
@@ -51,6 +54,11 @@ impl Tally {
         self.lateness.merge(&other.lateness);
     }
 
+    /// Sends that the schedule wanted and that never began.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.intended.saturating_sub(self.figures.counts.begun)
+    }
+
     /// The counts as results have them.
     pub(crate) fn counts(&self) -> Counts {
         let counts = &self.figures.counts;
@@ -58,7 +66,8 @@ impl Tally {
             intended: self.intended,
             sent: counts.begun,
             late: self.late,
-            dropped: self.intended.saturating_sub(counts.begun),
+            dropped: self.dropped(),
+            starved: self.starved,
             acked: counts.acked,
             refused: counts.refusals,
             expected: counts.expected,

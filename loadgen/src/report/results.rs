@@ -23,7 +23,7 @@ const FORMAT: &str = "ringway loadgen results";
 /// The version that is written. A field that an old reader may miss needs no new one.
 pub const VERSION: u32 = 1;
 
-/// Of all sends, so many may begin late before the generator itself is what was measured.
+/// Of all sends, so many may begin late, or not at all for want of the generator's time, before the generator itself is what was measured.
 pub const LATE_SHARE_MAX: f64 = 0.01;
 
 /// A send is late when it begins so many microseconds after the intended time.
@@ -115,6 +115,8 @@ pub struct Counts {
     pub late: u64,
     /// Sends that never began, because their connection was away or had too many open.
     pub dropped: u64,
+    /// Of these, those of seconds in which a generator never waited: it, not the server, had no room for them.
+    pub starved: u64,
     /// Acks.
     pub acked: u64,
     /// Sends that the server refused.
@@ -252,7 +254,9 @@ impl Results {
         self.thresholds =
             thresholds.iter().map(|threshold| threshold.judge(self.measure(threshold))).collect();
         let total = self.total();
-        self.verdict = if share(total.counts.late, total.counts.sent) > LATE_SHARE_MAX {
+        let is_late = share(total.counts.late, total.counts.sent) > LATE_SHARE_MAX;
+        let is_starved = share(total.counts.starved, total.counts.intended) > LATE_SHARE_MAX;
+        self.verdict = if is_late || is_starved {
             ExitVerdict::GeneratorBottleneck
         } else if self.thresholds.iter().any(|judged| judged.verdict != Verdict::Passed) {
             ExitVerdict::Missed
@@ -427,12 +431,13 @@ impl Latency {
 
 impl Counts {
     /// Every count with its name, in the order of tables.
-    pub fn named(&self) -> [(&'static str, u64); 17] {
+    pub fn named(&self) -> [(&'static str, u64); 18] {
         [
             ("intended", self.intended),
             ("sent", self.sent),
             ("late", self.late),
             ("dropped", self.dropped),
+            ("starved", self.starved),
             ("acked", self.acked),
             ("refused", self.refused),
             ("expected", self.expected),
@@ -455,6 +460,7 @@ impl Counts {
         self.sent += other.sent;
         self.late += other.late;
         self.dropped += other.dropped;
+        self.starved += other.starved;
         self.acked += other.acked;
         self.refused += other.refused;
         self.expected += other.expected;
@@ -569,6 +575,9 @@ mod tests {
         let verdict = results.judge(&thresholds(&["lost > 5"]));
         assert_eq!((verdict, verdict.code()), (ExitVerdict::GeneratorBottleneck, 4));
         results.stages[1].counts.late = 0;
+        results.stages[1].counts.starved = results.total().counts.intended / 50;
+        assert_eq!(results.judge(&thresholds(&["lost > 5"])).code(), 4);
+        results.stages[1].counts.starved = 0;
         assert_eq!(results.judge(&thresholds(&["lost > 5"])).code(), 3);
         assert_eq!(results.judge(&[]).code(), 0);
         // A stage that is not there measures nothing, and that is no pass.

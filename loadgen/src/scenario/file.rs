@@ -101,7 +101,7 @@ impl Scenario {
         for (number, table) in file.stage.into_iter().enumerate() {
             let stage = table.stage(number)?;
             if stages.iter().any(|other| other.name == stage.name) {
-                let reason = format!("is the name of two stages: give one of them a `name` of its own");
+                let reason = "is the name of two stages: give one of them a `name` of its own".to_owned();
                 return Err(wrong(&format!("{:?}", stage.name), reason));
             }
             stages.push(stage);
