@@ -26,6 +26,8 @@ const MEASURED: &[&str] = &[
     "gateway/ring/src",
     "gateway/src",
     "protocol/src",
+    "router/src",
+    "store-writer/src",
     "trunk/src",
     "xtask/src/bench.rs",
 ];
@@ -34,6 +36,8 @@ const MEASURED: &[&str] = &[
 const BUFFERS: [&str; 2] = ["1024", "4096"];
 /// The floor's table.
 const SLOTS: &str = "16384";
+/// The 99th percentile of an ack may be so much above that of the disk's own fsync, in microseconds.
+const ACK_OVER_FSYNC_MAX_US: f64 = 3_000.0;
 /// Pairs of a relay.
 const PAIRS: u32 = 500;
 
@@ -64,6 +68,8 @@ enum Table {
     FanOut,
     /// Full TLS handshakes with connect and upgrade: tokio-rustls and the gateway.
     Handshakes,
+    /// A send on its whole way, one to one over wss: order, fsync, ack and delivery, for 500 pairs.
+    Durable,
     /// User memory of an idle connection, plain and over TLS.
     Memory,
 }
@@ -73,6 +79,8 @@ struct Job {
     name: String,
     /// Of which the first is what the others are held against.
     servers: Vec<(Kind, Option<f64>)>,
+    /// What the first may cost, in microseconds.
+    bar_us: Option<f64>,
     client: Client,
 }
 
@@ -83,6 +91,8 @@ enum Kind {
     TokioRustls,
     GatewayPlain,
     GatewayTls,
+    /// All of `ringway serve`, on the way of a message.
+    Serve,
 }
 
 enum Client {
@@ -90,6 +100,10 @@ enum Client {
     Relay(&'static str, u32, u32, u64),
     /// Connections.
     Handshakes(u32),
+    /// Encoding, window, messages.
+    Durable(&'static str, u32, u64),
+    /// Messages a second on a schedule, seconds: beside the disk's own fsyncs.
+    DurableOpen(u32, u32),
 }
 
 /// The verb.
@@ -123,12 +137,20 @@ fn jobs(table: Table) -> Vec<Job> {
     let relay = |window, messages, plain, tls| Job {
         name: format!("bench relay, window {window}"),
         servers: vec![(Kind::Floor, None), (Kind::GatewayPlain, plain), (Kind::GatewayTls, tls)],
+        bar_us: None,
         client: Client::Relay("relay", PAIRS, window, messages),
     };
     let fan_out = |members, window, messages, bar| Job {
         name: format!("bench fan-out to {members}, window {window}"),
         servers: vec![(Kind::Floor, None), (Kind::GatewayPlain, Some(bar))],
+        bar_us: None,
         client: Client::Relay("fan-out", members, window, messages),
+    };
+    let durable = |encoding, window, messages, bar| Job {
+        name: format!("bench durable, {encoding}, window {window}"),
+        servers: vec![(Kind::Serve, None)],
+        bar_us: Some(bar),
+        client: Client::Durable(encoding, window, messages),
     };
     match table {
         Table::Relay => vec![
@@ -144,8 +166,21 @@ fn jobs(table: Table) -> Vec<Job> {
         Table::Handshakes => vec![Job {
             name: "bench handshakes, full".into(),
             servers: vec![(Kind::TokioRustls, None), (Kind::GatewayTls, Some(1.0))],
+            bar_us: None,
             client: Client::Handshakes(20_000),
         }],
+        Table::Durable => vec![
+            durable("json", 1, 200_000, 40.0),
+            durable("protobuf", 1, 200_000, 40.0),
+            durable("json", 32, 600_000, 7.0),
+            durable("protobuf", 32, 600_000, 7.0),
+            Job {
+                name: "bench durable, 20000 a second".into(),
+                servers: vec![(Kind::Serve, None)],
+                bar_us: None,
+                client: Client::DurableOpen(20_000, 10),
+            },
+        ],
         Table::Memory => Vec::new(),
     }
 }
@@ -176,6 +211,16 @@ impl Job {
                 }),
             );
         }
+        if self.bar_us.is_some_and(|bar| medians[0] > bar) {
+            missed.push(format!("{:.3} us", medians[0]));
+        }
+        if let Client::DurableOpen(..) = self.client {
+            let [ack, sync] = ["ack_p99_us", "sync_p99_us"].map(|field| median(&figures[0], field));
+            println!("  ack p99 {ack} us, fsync p99 {sync} us");
+            if ack > sync + ACK_OVER_FSYNC_MAX_US {
+                missed.push(format!("ack p99 {ack} us, fsync p99 {sync} us"));
+            }
+        }
         if missed.is_empty() {
             Ok(Value::Object(row))
         } else {
@@ -192,7 +237,7 @@ impl Job {
 impl Client {
     fn unit(&self) -> &'static str {
         match self {
-            Client::Relay(..) => "us_a_message",
+            Client::Relay(..) | Client::Durable(..) | Client::DurableOpen(..) => "us_a_message",
             Client::Handshakes(_) => "us_a_connection",
         }
     }
@@ -200,6 +245,10 @@ impl Client {
     /// One run against a server of its own.
     fn measure(&self, kind: Kind) -> Result<Value, Failure> {
         let folder = scratch()?;
+        let disk = match self {
+            Client::DurableOpen(..) => sync_probe(folder.path())?,
+            _ => Value::Null,
+        };
         let server = Running::start(kind, folder.path())?;
         let mut command = pinned(1);
         let (port, pid) = (server.port.to_string(), server.pid.to_string());
@@ -213,10 +262,34 @@ impl Client {
                 command.arg(binary(Profile::Release, "handshake_client"));
                 command.args([&*port, &*pid, "/echo", &*count.to_string()]);
             }
+            Client::Durable(encoding, window, messages) => {
+                command.arg(binary(Profile::Release, "durable_client")).args(["closed", &*port, &*pid]);
+                command.arg(folder.path().join("tokens")).args([encoding, &*PAIRS.to_string()]);
+                command.args([window.to_string(), messages.to_string()]);
+            }
+            Client::DurableOpen(rate, seconds) => {
+                command.arg(binary(Profile::Release, "durable_client")).args(["open", &*port, &*pid]);
+                command.arg(folder.path().join("tokens")).args(["protobuf", &*PAIRS.to_string()]);
+                command.args([rate.to_string(), seconds.to_string()]);
+            }
         }
-        let text = output(&mut command)?;
-        serde_json::from_str(&text).map_err(|error| Failure::Unmet(format!("{text}: {error}")))
+        let mut figures = read(&output(&mut command)?)?;
+        if let (Some(figures), Some(disk)) = (figures.as_object_mut(), disk.as_object()) {
+            figures.extend(disk.clone());
+        }
+        Ok(figures)
     }
+}
+
+/// How long the disk alone takes to make durable what the store writes at a time.
+fn sync_probe(folder: &Path) -> Result<Value, Failure> {
+    let mut command = pinned(1);
+    command.arg(binary(Profile::Release, "durable_client")).arg("sync").arg(folder);
+    read(&output(command.args(["32768", "300", "5"]))?)
+}
+
+fn read(text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::Unmet(format!("{text}: {error}")))
 }
 
 /// A server on CPU 0, ended when dropped.
@@ -242,7 +315,7 @@ impl Drop for Handle {
 
 impl Running {
     fn start(kind: Kind, folder: &Path) -> Result<Self, Failure> {
-        if let Kind::GatewayPlain | Kind::GatewayTls = kind {
+        if let Kind::GatewayPlain | Kind::GatewayTls | Kind::Serve = kind {
             return Self::gateway(kind, folder);
         }
         let port = free_port()?;
@@ -276,11 +349,17 @@ impl Running {
             ("--gateway.rings_per_core", "1"),
             ("--diagnostics.relay", "true"),
             ("--diagnostics.echo", "true"),
+            ("--limits.send_per_s", "1000000"),
+            ("--limits.send_burst", "1000000"),
         ] {
             plan.flags.extend([flag.to_owned(), value.to_owned()]);
         }
         let server = plan.start()?;
-        let address = if kind == Kind::GatewayTls { &server.run.wss } else { &server.run.ws };
+        if kind == Kind::Serve {
+            plan.tokens(2 * PAIRS, &folder.join("tokens"))?;
+        }
+        let address =
+            if let Kind::GatewayTls | Kind::Serve = kind { &server.run.wss } else { &server.run.ws };
         let port = address.as_deref().and_then(|address| address.rsplit_once(':')?.1.parse().ok());
         let port = port.ok_or_else(|| Failure::Unmet("the server does not say its port".into()))?;
         Ok(Self { port, pid: server.run.pid, _server: Handle::Gateway { _server: server } })

@@ -10,7 +10,9 @@ mod bench;
 mod browser;
 mod crashes;
 mod fuzz;
+mod hold;
 mod idle;
+mod instructions;
 mod planted;
 mod power_cut;
 mod process;
@@ -36,7 +38,7 @@ struct Arguments {
 enum Verb {
     /// Everything that continuous integration checks: format, lints, tests, browser, a short crash run.
     Test,
-    /// Installs what tests need and this machine lacks (Chromium, the web packages).
+    /// Installs what tests need and this machine lacks (Chromium, valgrind, the web packages).
     Setup,
     /// Two headless Chromium windows chat over wss with a server of their own; screenshots are kept.
     Browser {
@@ -59,8 +61,12 @@ enum Verb {
     Abuse(abuse::Abuse),
     /// The server's memory for each of 15,000 connections that do nothing.
     Idle(rows::Rerun),
+    /// Very many connections: half a million over TLS for ten minutes, a million plain ones, and a storm.
+    Hold(hold::Hold),
     /// The gateway's processor time for a message or a handshake, beside a floor or a baseline in the same run.
     Bench(bench::Bench),
+    /// The instructions that pieces of a message's way take, held against bench/instructions.toml.
+    Instructions(instructions::Instructions),
     /// Each fuzz target for some minutes.
     Fuzz(fuzz::Fuzz),
 }
@@ -77,7 +83,9 @@ fn main() -> ExitCode {
         Verb::Planted(rerun) => planted::run(&rerun),
         Verb::Abuse(abuse) => abuse::run(&abuse),
         Verb::Idle(rerun) => idle::run(&rerun),
+        Verb::Hold(hold) => hold::run(&hold),
         Verb::Bench(bench) => bench::run(&bench),
+        Verb::Instructions(options) => instructions::run(&options),
         Verb::Fuzz(fuzz) => fuzz::run(&fuzz),
     };
     match outcome {

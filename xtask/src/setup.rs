@@ -1,5 +1,5 @@
-//! Installs what tests need and a fresh machine lacks, from the package registries: Chromium from
-//! Debian's packages (the version of its release), TypeScript and the browser driver from npm by
+//! Installs what tests need and a fresh machine lacks, from the package registries: Chromium and
+//! valgrind from Debian's packages (the versions of its release), TypeScript and the browser driver from npm by
 //! `web/package-lock.json`. What cannot be installed is named, and the tests fail rather than skip.
 
 use std::path::Path;
@@ -9,13 +9,8 @@ use crate::process::{self, Failure, is_installed, root};
 
 /// The verb, and the first step of `test`.
 pub(crate) fn run() -> Result<(), Failure> {
-    if !is_installed("chromium") {
-        process::run(Command::new("apt-get").args(["update", "-qq"]))?;
-        process::run(
-            Command::new("apt-get")
-                .args(["install", "-y", "-qq", "--no-install-recommends", "chromium"])
-                .env("DEBIAN_FRONTEND", "noninteractive"),
-        )?;
+    for package in ["chromium", "valgrind"] {
+        debian_package(package)?;
     }
     for program in ["node", "npm"] {
         if !is_installed(program) {
@@ -28,4 +23,17 @@ pub(crate) fn run() -> Result<(), Failure> {
         ));
     }
     process::run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(root().join("web")))
+}
+
+/// Installs a package that has a program of the same name, where that is not installed.
+pub(crate) fn debian_package(package: &str) -> Result<(), Failure> {
+    if is_installed(package) {
+        return Ok(());
+    }
+    process::run(Command::new("apt-get").args(["update", "-qq"]))?;
+    process::run(
+        Command::new("apt-get")
+            .args(["install", "-y", "-qq", "--no-install-recommends", package])
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::crashes::{self, Fault, Load};
+use crate::instructions::{self, Instructions};
 use crate::process::{self, Failure, Profile, cargo, root};
 
 /// A load small enough for a debug build beside other work.
@@ -23,6 +24,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     ]))?;
     crate::setup::run()?;
     process::run(&mut cargo(&["test", "--quiet", "--workspace"]))?;
+    instructions::run(&Instructions::default())?;
     web()?;
     Profile::Dev.build("")?;
     crate::browser::chat(Path::new("target/screenshots"))?;
