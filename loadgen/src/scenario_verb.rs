@@ -3,7 +3,8 @@
 //!
 //! Exit codes: 0 every threshold was met; 1 it could not be carried out; 2 the command line or a file is
 //! wrong; 3 a threshold was missed, or not all clients were welcome; 4 the generator could not keep its
-//! schedule, so that the numbers say more of it than of the server.
+//! schedule, so that the numbers say more of it than of the server: more than one send in a hundred began 10 ms late,
+//! or never, in a second in which a worker had no moment to spare; 130 somebody stopped it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -127,6 +127,16 @@ fn deliveries_that_never_come_are_lost() {
 }
 
 #[test]
+fn a_generator_that_never_has_a_moment_to_spare_answers_for_what_it_dropped() {
+    let run = Run::new(Fault::default(), &sends(10, 2_000_000, 3, ""));
+    let (code, text) = run.carry_out(&[]);
+    assert_eq!(code, 4, "{text}");
+    let counts = stage(&run.results(), "send").counts;
+    assert!(counts.starved > counts.intended / 10 || counts.late > counts.sent / 100, "{counts:?}");
+    assert!(counts.starved <= counts.dropped, "{counts:?}");
+}
+
+#[test]
 fn a_generator_that_is_too_slow_says_so() {
     let run = Run::new(Fault::default(), &sends(10, 500, 3, ""));
     let mut command = run.command();

@@ -54,9 +54,9 @@ impl Tally {
         self.lateness.merge(&other.lateness);
     }
 
-    /// Sends that the schedule wanted and that never began.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.intended.saturating_sub(self.figures.counts.begun)
+    /// Sends that will never begin, as their device had too many open or their stage was over.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.figures.counts.dropped + self.overdue
     }
 
     /// The counts as results have them.
@@ -66,7 +66,7 @@ impl Tally {
             intended: self.intended,
             sent: counts.begun,
             late: self.late,
-            dropped: self.dropped(),
+            dropped: self.intended.saturating_sub(counts.begun),
             starved: self.starved,
             acked: counts.acked,
             refused: counts.refusals,
@@ -91,7 +91,7 @@ impl Tally {
             intended: self.intended,
             sent: counts.begun,
             late: self.late,
-            dropped: counts.dropped + counts.homeless + self.overdue,
+            dropped: self.given_up() + counts.homeless,
             acked: counts.acked,
             delivered: counts.delivered,
             open,

@@ -126,7 +126,7 @@ fn compare(prefix: &str, before: &StageResults, after: &StageResults, changes: &
     for ((name, before), (_, after)) in before.counts.named().into_iter().zip(after.counts.named()) {
         let judged = match name {
             "lost" | "duplicated" | "corrupted" => Judged::AnyMoreIsWorse,
-            "late" | "dropped" | "refused" | "disconnects" | "connect failures" => Judged::Told,
+            "late" | "dropped" | "starved" | "refused" | "disconnects" | "connect failures" => Judged::Told,
             _ => continue,
         };
         add(name, Some(before as f64), Some(after as f64), judged, |value| units::count(value as u64));
