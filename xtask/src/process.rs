@@ -82,6 +82,15 @@ pub(crate) fn pinned(cpu: u32) -> Command {
     command
 }
 
+/// A command that runs another before what else goes on on the machine, if we may: its arguments follow. Not before all,
+/// as [`pinned`] does: what takes both processors for minutes leaves something to the others.
+pub(crate) fn urgent() -> Command {
+    let mut command = Command::new("nice");
+    // Who may not is told so on stderr, and the command runs as it would.
+    command.args(["-n", "-20"]);
+    command
+}
+
 /// Where cargo puts a binary of this profile: the folder beside our own binary's.
 pub(crate) fn binary(profile: Profile, name: &str) -> PathBuf {
     let ours = std::env::current_exe().expect("Linux knows the path of a running program");

@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) flags: Vec<String>,
     /// The CPU that it has for itself; `None` for all that we may use.
     pub(crate) cpu: Option<u32>,
+    /// It runs before what else goes on on the machine.
+    pub(crate) urgent: bool,
 }
 
 impl Plan {
@@ -50,7 +52,7 @@ impl Plan {
             flags.extend([flag.to_owned(), format!("127.0.0.1:{port}")]);
         }
         flags.extend(["--limits.connections_per_address".to_owned(), "100000".to_owned()]);
-        Ok(Self { profile, folder: folder.to_owned(), flags, cpu: None })
+        Ok(Self { profile, folder: folder.to_owned(), flags, cpu: None, urgent: false })
     }
 
     /// Starts it and waits until it is ready.
@@ -64,12 +66,12 @@ impl Plan {
             .open(&log_path)
             .map_err(Failure::file(&log_path))?;
         let ringway = binary(self.profile, "ringway");
-        let mut command = match self.cpu {
+        let around = self.cpu.map(process::pinned).or_else(|| self.urgent.then(process::urgent));
+        let mut command = match around {
             None => Command::new(ringway),
-            Some(cpu) => {
-                let mut command = process::pinned(cpu);
-                command.arg(ringway);
-                command
+            Some(mut around) => {
+                around.arg(ringway);
+                around
             }
         };
         command.arg("serve").arg("--data.folder").arg(&self.folder).args(&self.flags);
