@@ -372,11 +372,9 @@ fn bodies_that_are_not_as_documented_are_problems() {
     is_problem(&get("/conversations/%ff"), 400, "invalid");
     let member = http.call("DELETE", "/api/v1/conversations/1/members/%ff", Some(&token), None);
     is_problem(&member, 400, "invalid");
-    is_problem(
-        &post(&json!({"to": "bob", "client_msg_id": "c", "text": "x".repeat(5000)}).to_string()),
-        413,
-        "too_large",
-    );
+    let long = post(&json!({"to": "bob", "client_msg_id": "c", "text": "x".repeat(5000)}).to_string());
+    is_problem(&long, 413, "too_large");
+    assert_eq!(long.header("connection"), "close", "the body was not read");
     is_problem(&http.get("/api/v1/conversations", None), 401, "unauthorized");
     is_problem(&http.get("/api/v1/nothing", Some(&token)), 404, "not_found");
     let wrong = http.call("PUT", "/api/v1/messages", Some(&token), None);

@@ -7,7 +7,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -85,6 +85,11 @@ fn names_one_host(request: &Request) -> bool {
     }
 }
 
+/// Whether an answer is given before the request's body was read to its end.
+fn leaves_a_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT)
+}
+
 /// Counts and times the request, and adds the headers that every answer has.
 async fn around(From_(state): From_<Shared>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
@@ -98,13 +103,15 @@ async fn around(From_(state): From_<Shared>, request: Request, next: Next) -> Re
     } else {
         next.run(request).await
     };
-    state.metrics.answered(response.status(), begun.elapsed());
+    let status = response.status();
+    state.metrics.answered(status, begun.elapsed());
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     // What one user may see is for no cache on the way; the files of the page say otherwise themselves.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    if state.is_draining() {
+    // A body that was not read ends the connection: who is not told so puts its next request on one that is closing.
+    if state.is_draining() || leaves_a_body(status) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -115,7 +122,7 @@ mod tests {
     use super::*;
     use crate::state::tests::state;
     use axum::body::Body;
-    use http::{Method, StatusCode};
+    use http::Method;
     use tower::ServiceExt as _;
 
     /// The calls of the protocol that are served, method and path.
