@@ -11,10 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs as provider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use ringway_bench::processor_time::processor_milliseconds;
+use ringway_bench::tls_client;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -28,8 +27,9 @@ async fn main() {
     let [port, pid, path, count] = &arguments[..] else {
         panic!("handshake_client PORT SERVER_PID PATH COUNT");
     };
+    let pid = pid.parse().expect("a process id");
     let (port, count) = (port.parse::<u16>().expect("a port"), count.parse::<u32>().expect("a number"));
-    let connector = TlsConnector::from(config());
+    let connector = TlsConnector::from(Arc::new(tls_client::config()));
     let request: Arc<str> = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -78,68 +78,4 @@ async fn one(connector: &TlsConnector, request: &str, port: u16) -> std::io::Res
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
     Ok(())
-}
-
-/// User and system time of a process.
-fn processor_milliseconds(pid: &str) -> [u64; 2] {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server runs");
-    let (_, fields) = text.rsplit_once(')').expect("a name in brackets");
-    let field = |index: usize| fields.split_whitespace().nth(index).expect("a field").parse().unwrap_or(0u64);
-    // Fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms.
-    [field(11) * 10, field(12) * 10]
-}
-
-/// A configuration that takes any certificate.
-fn config() -> Arc<ClientConfig> {
-    let provider = rustls::crypto::CryptoProvider {
-        cipher_suites: vec![provider::cipher_suite::TLS13_AES_128_GCM_SHA256],
-        kx_groups: vec![provider::kx_group::X25519],
-        ..provider::default_provider()
-    };
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-        .with_no_client_auth();
-    config.resumption = rustls::client::Resumption::disabled();
-    Arc::new(config)
-}
-
-#[derive(Debug)]
-struct AnyCertificate;
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider::default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use ringway_bench::processor_time::processor_milliseconds;
+
 /// The server's processor time since it was made.
 pub(crate) struct Meter {
     pid: u32,
@@ -45,13 +47,4 @@ pub(crate) fn percentiles(name: &str, microseconds: &mut [u64]) -> String {
         at(0.999),
         at(1.0)
     )
-}
-
-/// User and system time of a process.
-fn processor_milliseconds(pid: u32) -> [u64; 2] {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server runs");
-    let (_, fields) = text.rsplit_once(')').expect("a name in brackets");
-    let field = |index: usize| fields.split_whitespace().nth(index).expect("a field").parse().unwrap_or(0u64);
-    // Fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms.
-    [field(11) * 10, field(12) * 10]
 }
