@@ -362,16 +362,4 @@ mod tests {
         assert_eq!(at(951_782_400), "2000-02-29 00:00:00 UTC");
         assert_eq!(at(1_795_573_239), "2026-11-25 02:20:39 UTC");
     }
-
-    /// Writes a page to look at: `LOADGEN_REPORT_SAMPLE=FILE cargo test -p ringway-loadgen sample_page -- --ignored`.
-    #[test]
-    #[ignore = "writes a file for the eye"]
-    fn sample_page() {
-        let path = std::env::var_os("LOADGEN_REPORT_SAMPLE").expect("LOADGEN_REPORT_SAMPLE names the file");
-        let mut results = specimen(1, 60);
-        let lines =
-            ["delivery.response.p99 <= 100ms", "lost == 0", "delivery.rate >= 1900", "storm: lost == 0"];
-        results.judge(&lines.map(|line| line.parse().unwrap()));
-        write(Path::new(&path), &results).unwrap();
-    }
 }
