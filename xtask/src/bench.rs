@@ -18,19 +18,9 @@ use crate::process::{Failure, Profile, binary, cargo, output, pinned, run as run
 use crate::rows::{self, Rerun};
 use crate::server::{Plan, Server};
 
-/// Code that the rows measure.
-const MEASURED: &[&str] = &[
-    "Cargo.lock",
-    "bench/src",
-    "gateway/ring/examples",
-    "gateway/ring/src",
-    "gateway/src",
-    "protocol/src",
-    "router/src",
-    "store-writer/src",
-    "trunk/src",
-    "xtask/src/bench.rs",
-];
+/// Code that every row measures: the socket plane, and how it is measured.
+const SOCKET_PLANE: &[&str] =
+    &["Cargo.lock", "gateway/ring/src", "gateway/src", "protocol/src", "xtask/src/bench.rs"];
 
 /// Receive buffers of the gateway, and so of the floor.
 const BUFFERS: [&str; 2] = ["1024", "4096"];
@@ -118,7 +108,8 @@ pub(crate) fn run(bench: &Bench) -> Result<(), Failure> {
     for job in jobs(bench.table) {
         let rerun = Rerun { again: bench.again };
         if job.name.contains(&bench.only)
-            && let Err(failure) = rows::row(&job.name, MEASURED, &rerun, || job.measure(bench.runs))
+            && let Err(failure) =
+                rows::row(&job.name, &job.client.measured(), &rerun, || job.measure(bench.runs))
         {
             missed.push(failure.to_string());
         }
@@ -235,6 +226,18 @@ impl Job {
 }
 
 impl Client {
+    /// The paths whose change ends a row's standing.
+    fn measured(&self) -> Vec<&'static str> {
+        let more: &[&str] = match self {
+            Client::Relay(..) => &["gateway/ring/examples"],
+            Client::Handshakes(_) => &["bench/src"],
+            Client::Durable(..) | Client::DurableOpen(..) => {
+                &["bench/src", "router/src", "store-writer/src", "trunk/src"]
+            }
+        };
+        [SOCKET_PLANE, more].concat()
+    }
+
     fn unit(&self) -> &'static str {
         match self {
             Client::Relay(..) | Client::Durable(..) | Client::DurableOpen(..) => "us_a_message",
