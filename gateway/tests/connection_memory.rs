@@ -4,43 +4,18 @@
 //! `cargo xtask idle`.
 #![allow(dead_code, unreachable_pub, reason = "the helpers of another test binary")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+#[path = "support/counting.rs"]
+mod counting;
 #[path = "connection/pair.rs"]
 mod pair;
 
+use counting::LIVE;
 use pair::{Gateway, Setup, Socket, entry, send_frame};
 use ringway_gateway::connection::Connection;
 use ringway_gateway::limits::IdleConnection;
 use ringway_protocol::client::{ClientFrame, ServerFrame};
 use ringway_protocol::ids::{ConversationId, MessageId, Seq, Timestamp};
 use ringway_protocol::trunk::Outcome;
-
-thread_local! {
-    /// Bytes that this thread has allocated and not freed.
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator with the same arguments; the counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = LIVE.try_with(|live| live.set(live.get() + layout.size() as isize));
-        // SAFETY: the caller's promise on `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        let _ = LIVE.try_with(|live| live.set(live.get() - layout.size() as isize));
-        // SAFETY: `pointer` came from `System` with this layout, as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const SESSIONS: usize = 64;
 const DEVICE: &str = "0123456789abcdef0123456789abcdef";

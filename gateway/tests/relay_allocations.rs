@@ -1,10 +1,10 @@
 //! A core that has found its stride allocates nothing for a message: counted by the allocator, on the core's own
 //! thread, over real sockets. For a message to a room it is one frame, however many hear it.
 
+#[path = "support/counting.rs"]
+mod counting;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -20,31 +20,8 @@ use ringway_protocol::ids::EndpointId;
 use ringway_ring::{KernelDriver, KernelSettings, Ring};
 use ringway_trunk::{Outbox, inbox};
 
+use counting::ALLOCATIONS;
 use support::{TestWorkers, client_frame, keys, take_head, upgrade};
-
-thread_local! {
-    /// Allocations of this thread, ever.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator with the same arguments; the counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise on `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System` with this layout, as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A core on a thread of its own, which says how much it has allocated.
 struct Core {

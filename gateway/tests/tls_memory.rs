@@ -2,14 +2,15 @@
 //! serves the C heap of aws-lc. Alone in its process, so that nothing else grows meanwhile.
 #![allow(dead_code, unreachable_pub, reason = "the helpers of another test binary")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
+#[path = "support/counting.rs"]
+mod counting;
 #[path = "connection/pair.rs"]
 mod pair;
 
+use counting::LIVE;
 use pair::{Gateway, Setup, Socket, client_frame, upgrade_request};
 use ringway_gateway::connection::{Connection, Transport};
 use ringway_gateway::limits::IdleConnection;
@@ -19,31 +20,6 @@ use ringway_protocol::user::DeviceId;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
-
-thread_local! {
-    /// Bytes that this thread has allocated and not freed.
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator with the same arguments; the counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = LIVE.try_with(|live| live.set(live.get() + layout.size() as isize));
-        // SAFETY: the caller's promise on `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        let _ = LIVE.try_with(|live| live.set(live.get() - layout.size() as isize));
-        // SAFETY: `pointer` came from `System` with this layout, as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Bytes in use of malloc's heap, Rust's and C's.
 fn malloc_bytes() -> isize {
