@@ -50,6 +50,9 @@ fn the_smoke_scenario_loses_nothing_and_everybody_comes_back() {
         assert!(counts.acked > 0, "{name}: {counts:?}");
         assert_eq!((counts.lost, counts.corrupted, counts.disconnects), (0, 0, 0), "{name}: {counts:?}");
     }
+    // What waited in the sockets of who read slowly is no latency of the server.
+    let slow_readers = stages.iter().find(|stage| stage.name == "slow-readers").unwrap();
+    assert!(slow_readers.delivery.response.count() < slow_readers.counts.delivered, "{slow_readers:?}");
     let promised: u64 = stages.iter().map(|stage| stage.counts.expected).sum();
     let came: u64 = stages.iter().map(|stage| stage.counts.delivered).sum();
     assert_eq!(promised, came);

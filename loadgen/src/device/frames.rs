@@ -211,7 +211,8 @@ impl Device {
             Via::Live => counts.live += 1,
             Via::Catchup | Via::History => counts.caught_up += 1,
         }
-        let in_time = via == Via::Live && new && !self.slow && !self.arriving;
+        let by_its_own_doing = self.slow || times.began < self.read_slowly_until || self.arriving;
+        let in_time = via == Via::Live && new && !by_its_own_doing;
         if in_time && context.measured.contains(&times.intended) {
             context.figures.latencies.delivery.record(times.intended, times.began, now);
         }

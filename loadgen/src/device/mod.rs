@@ -275,6 +275,8 @@ pub struct Device {
     heads_due: bool,
     /// Reads slowly on purpose: what it gets is late by its own doing.
     slow: bool,
+    /// What was sent before this moment may have waited for it, being a slow reader.
+    read_slowly_until: u64,
     /// Its bytes wait at the generator's doorway: see [`Device::set_arriving`].
     arriving: bool,
     sync_since: Option<u64>,
@@ -316,6 +318,7 @@ impl Device {
             behind_heads: Vec::new(),
             heads_due: false,
             slow: false,
+            read_slowly_until: 0,
             arriving: false,
             sync_since: None,
             hello_again_at: None,
@@ -579,9 +582,12 @@ impl Device {
         true
     }
 
-    /// From now on it reads slowly, or no longer does. What comes late meanwhile is its own doing: no
+    /// From now on it reads slowly, or no longer does. What was sent meanwhile comes late by its own doing: no
     /// latency of the server, no sign that the socket is dead, and no fault if the server puts it out.
-    pub fn set_slow(&mut self, slow: bool) {
+    pub fn set_slow(&mut self, slow: bool, now: u64) {
+        if self.slow && !slow {
+            self.read_slowly_until = now;
+        }
         self.slow = slow;
         self.unanswered_since = None;
     }

@@ -87,7 +87,7 @@ impl Engine {
     fn set_slow(&mut self, number: usize, slow: bool, now: u64) {
         let seat = &mut self.seats[number];
         seat.is_slow = slow;
-        seat.device.set_slow(slow);
+        seat.device.set_slow(slow, now);
         if let Some(socket) = &seat.socket
             && slow
         {
